@@ -1,0 +1,66 @@
+# The commands a person needs. `make demo` shows the whole line at work, `make test` checks it.
+# PYTHON may name another interpreter: make demo PYTHON=python3.12
+
+PYTHON ?= python3
+VENV := .venv
+SERVER := .venv-label-studio
+PIP := -m pip install --quiet --disable-pip-version-check
+PACKAGES := annotator dataset_engine models restoration migrations tests benchmarks
+
+.PHONY: demo test install lint types format unit chromium bench clean
+
+## demo: install everything, then watch faces go from folders to a trained RefSel
+demo: install
+	$(VENV)/bin/engine --home demo/home demo demo $(DEMO)
+
+## test: set up what the tests need, then format, lint, types and all tests
+test: install chromium lint types unit
+
+## install: both environments, the project's and Label Studio's own
+install: $(VENV)/.installed $(SERVER)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	    || { echo "Python 3.11 or newer is needed: make PYTHON=python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@echo "installing the project (torch makes this several GB; some minutes the first time)"
+	$(VENV)/bin/python $(PIP) -c constraints.txt -e '.[dev,postgres]'
+	@# mediapipe's own pins hold NumPy and protobuf back, though it runs with the current ones
+	@$(VENV)/bin/python $(PIP) --no-deps -c constraints.txt mediapipe \
+	    || echo "NOTE: mediapipe has no wheel for this Python (it has for 3.11 and 3.12): the demo" \
+	            "works, but photographs cannot be ingested"
+	@touch $@
+
+$(SERVER)/.installed: constraints-label-studio.txt
+	$(PYTHON) -m venv $(SERVER)
+	@echo "installing the Label Studio server (1 GB)"
+	$(SERVER)/bin/python $(PIP) -c constraints-label-studio.txt label-studio
+	@touch $@
+
+## chromium: a browser for the browser tests, where one is missing and apt may install it
+chromium:
+	@command -v chromium google-chrome chromium-browser >/dev/null 2>&1 \
+	    || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	         && apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } \
+	    || echo "NOTE: no Chromium here and none could be installed: BROWSER TESTS ARE LEFT OUT"
+
+lint:
+	$(VENV)/bin/ruff format --check $(PACKAGES)
+	$(VENV)/bin/ruff check $(PACKAGES)
+
+types:
+	$(VENV)/bin/mypy
+
+unit:
+	$(VENV)/bin/pytest $(PYTEST)
+
+format:
+	$(VENV)/bin/ruff format $(PACKAGES)
+	$(VENV)/bin/ruff check --fix $(PACKAGES)
+
+## bench: side-by-side timings, printed as ratios; nothing in them is a test
+bench: install
+	@for bench in benchmarks/*.py; do echo "== $$bench"; $(VENV)/bin/python $$bench || exit 1; done
+
+clean:
+	rm -rf $(VENV) $(SERVER) demo build dist *.egg-info

@@ -1,0 +1,1 @@
+"""Pairs, masks, reviews and shards: the data engine and its command line."""

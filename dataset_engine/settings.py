@@ -1,0 +1,80 @@
+"""The one settings object: where the engine keeps things and whom it talks to.
+
+Every field can be set by an environment variable with the prefix ``REFSTAR_``; Label Studio's own
+variables (``LABEL_STUDIO_URL`` and so on) are understood too. The command line's ``--home`` wins.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import AliasChoices, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Settings of the engine, read once from the environment.
+
+    Secrets are never written into the settings' representation, so they cannot reach a log.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="REFSTAR_", frozen=True, populate_by_name=True, extra="ignore"
+    )
+
+    home: Path = Field(
+        default=Path("refstar-home"),
+        description="Folder that holds all state: database, images, masks, models, runs.",
+    )
+    database_url: str | None = Field(
+        default=None,
+        description="SQLAlchemy URL of the engine's database; a SQLite file in the home otherwise.",
+    )
+    label_studio_url: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("LABEL_STUDIO_URL", "REFSTAR_LABEL_STUDIO_URL"),
+        description="A Label Studio that runs already; one is started from the home otherwise.",
+    )
+    label_studio_token: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices("LABEL_STUDIO_API_KEY", "REFSTAR_LABEL_STUDIO_TOKEN"),
+        description="API key for that Label Studio (legacy token or personal access token).",
+    )
+    label_studio_command: Path | None = Field(
+        default=None,
+        description="The label-studio program; .venv-label-studio/bin/label-studio otherwise.",
+    )
+    label_studio_port: int = Field(default=8080, ge=1, le=65535)
+    label_studio_project: str = Field(
+        default="RefSel-HQ", min_length=3, description="Title of the annotation project."
+    )
+    service_host: str = Field(
+        default="127.0.0.1", description="Address that the pre-annotation service binds to."
+    )
+    service_port: int = Field(default=9090, ge=1, le=65535)
+    service_url: str | None = Field(
+        default=None,
+        description="How Label Studio reaches a service that runs elsewhere; `engine annotate` starts one otherwise.",
+    )
+    body_limit: int = Field(
+        default=64 * 2**20, gt=0, description="Largest request body that the service reads, bytes."
+    )
+    seed: int = Field(
+        default=0, ge=0, description="Seed of splits, of the choice of pairs and of training."
+    )
+    parser_weights: Path | None = Field(
+        default=None, description="ONNX face parser that replaces the built-in face region."
+    )
+    licence: str = Field(
+        default="unknown", description="Licence and consent of the source, carried into exports."
+    )
+
+    @property
+    def resolved_database_url(self) -> str:
+        """The database URL, with the SQLite file in the home as the default."""
+        return self.database_url or f"sqlite:///{self.home.absolute() / 'refstar.sqlite'}"
+
+    @property
+    def resolved_service_url(self) -> str:
+        """The base URL by which Label Studio calls the service."""
+        return self.service_url or f"http://{self.service_host}:{self.service_port}"
