@@ -1,0 +1,123 @@
+"""Opening the engine's database: SQLite in WAL mode by default, any SQLAlchemy URL otherwise.
+
+This module is the only one that opens sessions. Reading and writing are told apart, because a SQLite
+transaction that begins by reading and then writes can fail although it would only have had to wait.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from alembic import command
+from alembic.config import Config
+from numpy.typing import NDArray
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.orm import Session, sessionmaker
+
+import migrations
+from dataset_engine.settings import Settings
+from dataset_engine.store.blobs import Blobs, decode_mask_png, encode_mask_png
+
+BUSY_TIMEOUT_MS = 30_000
+
+
+class Store:
+    """The database and the files of one home.
+
+    Attributes:
+        home: folder of all state.
+        served: the only folder of the home that Label Studio may serve files from.
+        images: aligned images, JPEG.
+        masks: masks and face regions, 1-bit PNG.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.home = settings.home.absolute()
+        self.home.mkdir(parents=True, exist_ok=True)
+        self.served = self.home / "images"
+        self.images = Blobs(self.served / "aligned", ".jpg")
+        self.masks = Blobs(self.home / "masks", ".png")
+        self.url = settings.resolved_database_url
+        upgrade(self.url)
+        self.engine = open_engine(self.url)
+        self._read = sessionmaker(self.engine, expire_on_commit=False)
+        self._write = sessionmaker(
+            self.engine.execution_options(refstar_write=True), expire_on_commit=False
+        )
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """A session for reading; what it changes is thrown away."""
+        with self._read() as session:
+            yield session
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """A session for writing: committed as a whole at the end, or not at all."""
+        with self._write.begin() as session:
+            yield session
+
+    def put_mask(self, mask: NDArray[np.bool_]) -> str:
+        """Store a mask, bool [H, W], and return its hash."""
+        return self.masks.put(encode_mask_png(mask))
+
+    def mask(self, sha256: str) -> NDArray[np.bool_]:
+        """Read a stored mask as bool [H, W], its hash checked."""
+        return decode_mask_png(self.masks.read(sha256))
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_engine(url: str) -> Engine:
+    """Open an engine; on SQLite with WAL, a busy timeout, foreign keys and explicit BEGINs."""
+    if make_url(url).get_backend_name() != "sqlite":
+        return create_engine(url, pool_pre_ping=True)
+    engine = create_engine(url)
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: sqlite3.Connection, _: object) -> None:
+        connection.isolation_level = None  # this module begins transactions itself
+        for pragma in (
+            f"busy_timeout={BUSY_TIMEOUT_MS}",
+            "journal_mode=WAL",
+            "synchronous=FULL",  # an acknowledged review survives a power cut
+            "foreign_keys=ON",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        write = connection.get_execution_options().get("refstar_write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    return engine
+
+
+def alembic_config(url: str) -> Config:
+    """Alembic's configuration for this database, without an ini file."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    config.attributes["url"] = url
+    return config
+
+
+def upgrade(url: str, revision: str = "head") -> None:
+    """Bring the database's schema up to a revision; a database that is there already stays as is."""
+    command.upgrade(alembic_config(url), revision)
+
+
+def downgrade(url: str, revision: str) -> None:
+    """Take the database's schema back to a revision."""
+    command.downgrade(alembic_config(url), revision)

@@ -1,0 +1,228 @@
+"""Recording people's decisions as events, and deriving each pair's current state from them.
+
+An event is recorded once: its key names the annotation and the moment of its last change, so that a
+webhook, its repetition, a late delivery and a sync of the same annotation are one event. The state of
+a pair is that of its newest live annotation; an annotation's newest event is the one with the latest
+``annotation_updated_at``, whatever the order of arrival.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from dataset_engine.store.database import Store
+from dataset_engine.store.tables import Event, PairState, Proposal
+from dataset_engine.taxonomy import Conflict, Status
+
+
+class EventKind(StrEnum):
+    """What happened to an annotation."""
+
+    SUBMITTED = "submitted"
+    SKIPPED = "skipped"
+    UNUSABLE = "unusable"
+    DELETED = "deleted"
+
+
+class Source(StrEnum):
+    """How the engine learnt of it."""
+
+    WEBHOOK = "webhook"
+    SYNC = "sync"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What one annotation said at one moment.
+
+    Attributes:
+        pair_id: the pair that the annotation is about.
+        project_id: row id of the annotation project.
+        annotation: Label Studio's annotation id.
+        updated_at: when the annotation was last changed, by Label Studio's clock.
+        kind: submitted, skipped or unusable.
+        accepted: whether the verdict keeps the mask; None where there is no verdict.
+        mask: bool [H, W], inside the face region; None where there is none.
+        lead_time: seconds that the person spent.
+        detail: for an unusable annotation, why.
+    """
+
+    pair_id: int
+    project_id: int
+    annotation: int
+    updated_at: datetime
+    kind: EventKind
+    source: Source
+    actor: str
+    accepted: bool | None = None
+    mask: NDArray[np.bool_] | None = None
+    conflicts: frozenset[Conflict] = frozenset()
+    lead_time: float | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """The outcome of recording: the pair's status now, and whether anything was new."""
+
+    new: bool
+    status: Status
+
+
+def record(store: Store, decision: Decision) -> Recorded:
+    """Append a decision and bring its pair's state up to date, in one transaction."""
+    mask_sha256 = None if decision.mask is None else store.put_mask(decision.mask)
+    key = (
+        f"{decision.project_id}:{decision.annotation}:{decision.updated_at.isoformat()}"
+        f":{'skip' if decision.kind is EventKind.SKIPPED else 'submit'}"
+    )
+    with store.writing() as session:
+        history = _annotation_events(session, decision.project_id, decision.annotation)
+        if any(event.key == key for event in history):
+            newest = history[-1]
+            if decision.source is not Source.SYNC or newest.kind != EventKind.DELETED:
+                return Recorded(False, _status(session, decision.pair_id))
+            # a deletion was announced, but the server still holds the annotation
+            key = f"{key}:again:{newest.id}"
+        before = session.get(PairState, decision.pair_id)
+        status, model_version = _judge(store, session, decision)
+        session.add(
+            Event(
+                key=key,
+                pair_id=decision.pair_id,
+                kind=decision.kind,
+                source=decision.source,
+                actor=decision.actor,
+                project_id=decision.project_id,
+                annotation=decision.annotation,
+                annotation_updated_at=decision.updated_at,
+                status=status,
+                mask_before=before.mask_sha256 if before else None,
+                mask_after=mask_sha256,
+                conflicts=decision.conflicts,
+                model_version=model_version,
+                lead_time=decision.lead_time,
+                detail=decision.detail,
+            )
+        )
+        session.flush()
+        return Recorded(True, Status(derive(session, decision.pair_id).status))
+
+
+def record_deletion(
+    store: Store, project_id: int, annotation: int, source: Source, actor: str
+) -> Recorded | None:
+    """Append the deletion of an annotation; None when the engine never heard of that annotation.
+
+    The masks that the annotation brought stay in the store: only the pair's state goes back.
+    """
+    with store.writing() as session:
+        history = _annotation_events(session, project_id, annotation)
+        if not history:
+            return None
+        newest = max(history, key=lambda event: (event.annotation_updated_at, event.id))
+        if newest.kind == EventKind.DELETED:
+            return Recorded(False, _status(session, newest.pair_id))
+        session.add(
+            Event(
+                key=f"{project_id}:{annotation}:delete:{newest.id}",
+                pair_id=newest.pair_id,
+                kind=EventKind.DELETED,
+                source=source,
+                actor=actor,
+                project_id=project_id,
+                annotation=annotation,
+                annotation_updated_at=newest.annotation_updated_at,
+                mask_before=newest.mask_after,
+            )
+        )
+        session.flush()
+        return Recorded(True, Status(derive(session, newest.pair_id).status))
+
+
+def derive(session: Session, pair_id: int) -> PairState:
+    """Derive a pair's state from its events and proposals, and keep it in ``pair_states``."""
+    newest: dict[tuple[int | None, int | None], Event] = {}
+    events = session.scalars(
+        select(Event)
+        .where(Event.pair_id == pair_id)
+        .order_by(Event.annotation_updated_at, Event.id)
+    )
+    for event in events:
+        newest[event.project_id, event.annotation] = event
+    decided = [event for event in newest.values() if event.status is not None]
+    latest = max(decided, key=lambda e: (e.annotation_updated_at, e.id), default=None)
+    proposal = session.scalars(
+        select(Proposal).where(Proposal.pair_id == pair_id).order_by(Proposal.id.desc()).limit(1)
+    ).first()
+    state = session.get(PairState, pair_id) or PairState(pair_id=pair_id)
+    state.proposal_id = proposal.id if proposal else None
+    state.event_id = latest.id if latest else None
+    if latest is not None:
+        state.status = str(latest.status)
+        state.mask_sha256 = latest.mask_after
+        state.conflicts = latest.conflicts
+    else:
+        state.status = Status.PROPOSED if proposal else Status.UNLABELLED
+        state.mask_sha256 = proposal.mask_sha256 if proposal else None
+        state.conflicts = frozenset()
+    session.add(state)
+    session.flush()
+    return state
+
+
+def rebuild(store: Store, pair_ids: Iterable[int]) -> int:
+    """Derive the states of these pairs anew; returns how many differed from what was kept."""
+    changed = 0
+    with store.writing() as session:
+        for pair_id in pair_ids:
+            before = _snapshot(session.get(PairState, pair_id))
+            changed += before != _snapshot(derive(session, pair_id))
+    return changed
+
+
+def _snapshot(state: PairState | None) -> tuple[Any, ...] | None:
+    if state is None:
+        return None
+    return (state.status, state.mask_sha256, state.conflicts, state.event_id, state.proposal_id)
+
+
+def _annotation_events(session: Session, project_id: int, annotation: int) -> Sequence[Event]:
+    return session.scalars(
+        select(Event)
+        .where(Event.project_id == project_id, Event.annotation == annotation)
+        .order_by(Event.id)
+    ).all()
+
+
+def _status(session: Session, pair_id: int) -> Status:
+    state = session.get(PairState, pair_id)
+    return Status(state.status) if state else Status.UNLABELLED
+
+
+def _judge(store: Store, session: Session, decision: Decision) -> tuple[Status | None, str | None]:
+    """Accepted, adjusted or rejected, and the model version whose proposal was judged.
+
+    Whether a mask was adjusted is read off its pixels, not off what the browser says about it.
+    """
+    proposals = session.scalars(
+        select(Proposal).where(Proposal.pair_id == decision.pair_id).order_by(Proposal.id.desc())
+    ).all()
+    judged = proposals[0].model_version if proposals else None
+    if decision.kind is not EventKind.SUBMITTED or decision.accepted is None:
+        return None, judged
+    if not decision.accepted or decision.mask is None:
+        return Status.REJECTED, judged
+    for proposal in proposals:
+        if np.array_equal(store.mask(proposal.mask_sha256), decision.mask):
+            return Status.ACCEPTED, proposal.model_version
+    return Status.ADJUSTED, judged

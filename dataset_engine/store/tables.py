@@ -1,0 +1,272 @@
+"""Tables of the engine's database, as SQLAlchemy 2 typed models.
+
+People's decisions live in ``events``, which is append-only (the database itself refuses updates and
+deletes). ``pair_states`` is derived from it and can be rebuilt at any time; it exists so that counts
+and batches stay fast however many pairs there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    CheckConstraint,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    MetaData,
+    String,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+from dataset_engine.taxonomy import Conflict
+
+HASH = String(64)
+
+
+def now() -> datetime:
+    """The current time, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """Aware UTC datetimes on databases that keep naive ones, such as SQLite."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Convert to UTC; a naive datetime is refused, since nobody can know what it means."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"naive datetime {value.isoformat()}: give it a time zone")
+        return value.astimezone(UTC).replace(tzinfo=None if dialect.name == "sqlite" else UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Give every datetime back as aware UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if dialect.name == "sqlite" else value.astimezone(UTC)
+
+
+class ConflictSet(TypeDecorator[frozenset[Conflict]]):
+    """A set of conflicts as sorted words with commas, so that rows can be grouped by it anywhere."""
+
+    impl = String(128)
+    cache_ok = True
+
+    def process_bind_param(self, value: Iterable[Conflict] | None, dialect: Dialect) -> str | None:  # noqa: ARG002
+        """Write the set as words."""
+        return None if value is None else ",".join(sorted(value))
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> frozenset[Conflict]:  # noqa: ARG002
+        """Read the words back."""
+        return frozenset(Conflict(word) for word in (value or "").split(",") if word)
+
+
+class Base(DeclarativeBase):
+    """Base of all tables; constraint names follow one convention so that migrations can name them."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012
+        datetime: UtcDateTime,
+        dict[str, Any]: JSON,
+        list[Any]: JSON,
+        frozenset[Conflict]: ConflictSet,
+    }
+
+
+class Identity(Base):
+    """One person, and the split that this person's images belong to."""
+
+    __tablename__ = "identities"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(255), unique=True)
+    split: Mapped[str] = mapped_column(String(16), index=True)
+    source: Mapped[str] = mapped_column(String(255))
+    licence: Mapped[str] = mapped_column(String(255))
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Image(Base):
+    """One aligned 512x512 photograph of an identity."""
+
+    __tablename__ = "images"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    identity_id: Mapped[int] = mapped_column(ForeignKey("identities.id"), index=True)
+    name: Mapped[str] = mapped_column(String(255))
+    source_sha256: Mapped[str] = mapped_column(HASH, index=True)
+    sha256: Mapped[str] = mapped_column(HASH, unique=True)
+    region_sha256: Mapped[str] = mapped_column(HASH)
+    phash: Mapped[str] = mapped_column(String(16), index=True)
+    sharpness: Mapped[float]
+    five_points: Mapped[list[Any]]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+    identity: Mapped[Identity] = relationship()
+
+
+class SetAsideFile(Base):
+    """A file that ingest left out, and why."""
+
+    __tablename__ = "set_aside"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    path: Mapped[str] = mapped_column(String(1024), unique=True)
+    reason: Mapped[str] = mapped_column(String(64), index=True)
+    detail: Mapped[str] = mapped_column(Text)
+    at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Pair(Base):
+    """An ordered pair (ground truth, reference) of one identity's images.
+
+    ``position`` is a seeded shuffle: batches taken in its order are spread over identities.
+    ``seed_rank`` numbers the pairs that people annotate before any model exists.
+    """
+
+    __tablename__ = "pairs"
+    __table_args__ = (
+        UniqueConstraint("gt_id", "ref_id"),
+        CheckConstraint("gt_id <> ref_id", name="two_images"),
+        Index("ix_pairs_position", "position"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(String(40), unique=True)
+    identity_id: Mapped[int] = mapped_column(ForeignKey("identities.id"), index=True)
+    gt_id: Mapped[int] = mapped_column(ForeignKey("images.id"))
+    ref_id: Mapped[int] = mapped_column(ForeignKey("images.id"), index=True)
+    position: Mapped[float]
+    seed_rank: Mapped[int | None] = mapped_column(index=True)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+    identity: Mapped[Identity] = relationship()
+    gt: Mapped[Image] = relationship(foreign_keys=[gt_id])
+    ref: Mapped[Image] = relationship(foreign_keys=[ref_id])
+
+
+class Round(Base):
+    """One turn of the loop: reviewed masks, a trained U-Net, proposals for the rest."""
+
+    __tablename__ = "rounds"
+
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    model_version: Mapped[str] = mapped_column(String(64), unique=True)
+    last_event_id: Mapped[int] = mapped_column(
+        doc="Newest event when the round began: reviews after it call for a new round."
+    )
+    stage: Mapped[str] = mapped_column(String(16))
+    metrics: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Proposal(Base):
+    """A mask from a model (or from the face-region rule) for one pair."""
+
+    __tablename__ = "proposals"
+    __table_args__ = (UniqueConstraint("pair_id", "model_version"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    pair_id: Mapped[int] = mapped_column(ForeignKey("pairs.id"))
+    model_version: Mapped[str] = mapped_column(String(64), index=True)
+    round: Mapped[int]
+    mask_sha256: Mapped[str] = mapped_column(HASH)
+    score: Mapped[float]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class AnnotationProject(Base):
+    """A project on a Label Studio server.
+
+    ``server`` is the server's URL, or ``home`` for the one that the engine starts itself, whose port
+    may change from day to day.
+    """
+
+    __tablename__ = "annotation_projects"
+    __table_args__ = (UniqueConstraint("server", "project"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    server: Mapped[str] = mapped_column(String(512))
+    project: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class AnnotationTask(Base):
+    """The Label Studio task that shows a pair."""
+
+    __tablename__ = "annotation_tasks"
+    __table_args__ = (
+        UniqueConstraint("project_id", "task"),
+        UniqueConstraint("project_id", "pair_id"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("annotation_projects.id"))
+    task: Mapped[int]
+    pair_id: Mapped[int] = mapped_column(ForeignKey("pairs.id"), index=True)
+    predicted_version: Mapped[str | None] = mapped_column(String(64), index=True)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Event(Base):
+    """What a person did to a pair. Append-only.
+
+    ``key`` makes recording idempotent: a webhook, its repetition and a later sync of the same
+    annotation at the same ``annotation_updated_at`` all carry the same key.
+    """
+
+    __tablename__ = "events"
+    __table_args__ = (
+        Index("ix_events_annotation", "project_id", "annotation"),
+        Index("ix_events_pair_id", "pair_id"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(String(160), unique=True)
+    pair_id: Mapped[int] = mapped_column(ForeignKey("pairs.id"))
+    kind: Mapped[str] = mapped_column(String(16))
+    source: Mapped[str] = mapped_column(String(16))
+    actor: Mapped[str] = mapped_column(String(255))
+    at: Mapped[datetime] = mapped_column(default=now)
+    project_id: Mapped[int | None] = mapped_column(ForeignKey("annotation_projects.id"))
+    annotation: Mapped[int | None]
+    annotation_updated_at: Mapped[datetime]
+    status: Mapped[str | None] = mapped_column(String(16))
+    mask_before: Mapped[str | None] = mapped_column(HASH)
+    mask_after: Mapped[str | None] = mapped_column(HASH)
+    conflicts: Mapped[frozenset[Conflict]] = mapped_column(default=frozenset)
+    model_version: Mapped[str | None] = mapped_column(String(64))
+    lead_time: Mapped[float | None]
+    detail: Mapped[str] = mapped_column(Text, default="")
+
+
+class PairState(Base):
+    """The current state of a pair, derived from its events and proposals."""
+
+    __tablename__ = "pair_states"
+
+    pair_id: Mapped[int] = mapped_column(ForeignKey("pairs.id"), primary_key=True)
+    status: Mapped[str] = mapped_column(String(16), index=True)
+    mask_sha256: Mapped[str | None] = mapped_column(HASH)
+    conflicts: Mapped[frozenset[Conflict]] = mapped_column(default=frozenset)
+    event_id: Mapped[int | None] = mapped_column(ForeignKey("events.id"))
+    proposal_id: Mapped[int | None] = mapped_column(ForeignKey("proposals.id"))

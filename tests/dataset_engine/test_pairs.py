@@ -1,0 +1,107 @@
+"""Identities keep their split, pairs are made once, seeds are spread over people."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+from sqlalchemy import select
+
+from dataset_engine.store import Store
+from dataset_engine.store.pairs import add_identities, add_pairs, choose_seeds, seeded_fraction
+from dataset_engine.store.queries import count_undecided, pair_by_key, undecided
+from dataset_engine.store.tables import Identity, Image, Pair, PairState
+from dataset_engine.taxonomy import Split, Status
+
+
+def test_splits_hold_their_shares_and_never_change(store: Store) -> None:
+    with store.writing() as session:
+        add_identities(session, [f"p{n}" for n in range(50)], 3, "s", "l")
+        before = dict(session.execute(select(Identity.name, Identity.split)).all())
+    assert Counter(before.values()) == {Split.TRAIN: 40, Split.VALIDATION: 5, Split.TEST: 5}
+    with store.writing() as session:
+        add_identities(session, [f"p{n}" for n in range(100)], 4, "s", "l")
+        after = dict(session.execute(select(Identity.name, Identity.split)).all())
+    assert Counter(after.values()) == {Split.TRAIN: 80, Split.VALIDATION: 10, Split.TEST: 10}
+    assert {name: after[name] for name in before} == before
+
+
+def test_all_ordered_pairs_are_made_once_up_to_the_limit(
+    store: Store, fill: Callable[..., None]
+) -> None:
+    fill(identities=2, images=4, limit=5)
+    with store.writing() as session:
+        keys = set(session.scalars(select(Pair.key)))
+        assert len(keys) == 10
+        assert add_pairs(session, 1, seed=0, limit=5) == 0
+        assert add_pairs(session, 1, seed=0, limit=100) == 12 - 5
+        assert keys < set(session.scalars(select(Pair.key)))
+        for pair in session.scalars(select(Pair)):
+            assert pair.gt_id != pair.ref_id
+            assert pair.gt.identity_id == pair.ref.identity_id == pair.identity_id
+
+
+def test_adding_an_image_only_adds_pairs(store: Store, fill: Callable[..., None]) -> None:
+    fill(identities=1, images=2)
+    with store.writing() as session:
+        image = session.scalars(select(Image)).first()
+        assert image is not None
+        session.add(
+            Image(
+                identity_id=1,
+                name="new",
+                source_sha256="0" * 64,
+                sha256="f" * 64,
+                region_sha256=image.region_sha256,
+                phash="0" * 16,
+                sharpness=1.0,
+                five_points=image.five_points,
+            )
+        )
+        session.flush()
+        before = set(session.scalars(select(Pair.key)))
+        assert add_pairs(session, 1, seed=0, limit=12) == 4
+        assert before < set(session.scalars(select(Pair.key)))
+
+
+def test_seeds_are_spread_over_identities_and_stay(store: Store, fill: Callable[..., None]) -> None:
+    fill(identities=6, images=3)
+    with store.writing() as session:
+        first = [pair.id for pair in choose_seeds(session, 6)]
+        assert len({session.get_one(Pair, pair).identity_id for pair in first}) == 6
+        more = [pair.id for pair in choose_seeds(session, 9)]
+    assert more[:6] == first
+    assert len(more) == 9
+
+
+def test_a_rejected_seed_is_replaced(store: Store, fill: Callable[..., None]) -> None:
+    fill(identities=4, images=2)
+    with store.writing() as session:
+        seeds = choose_seeds(session, 3)
+        session.get_one(PairState, seeds[0].id).status = Status.REJECTED
+        session.flush()
+        assert len(choose_seeds(session, 3)) == 4
+        assert len(choose_seeds(session, 3)) == 4
+
+
+def test_undecided_pairs_come_in_order_and_each_identity_first(
+    store: Store, fill: Callable[..., None]
+) -> None:
+    fill(identities=5, images=3)
+    pairs = list(undecided(store))
+    assert len(pairs) == 30
+    assert len({pair.identity_id for pair in pairs[:5]}) == 5
+    assert [pair.position for pair in pairs] == sorted(pair.position for pair in pairs)
+    assert pairs[0].gt.sha256[:16] == pairs[0].key[:16]
+    with store.reading() as session:
+        assert count_undecided(session, "unet-r1") == 30
+        assert pair_by_key(session, pairs[3].key) is not None
+        assert pair_by_key(session, "nobody") is None
+
+
+def test_seeded_fractions_depend_on_seed_and_parts_alone() -> None:
+    assert seeded_fraction(1, "a", "b") == seeded_fraction(1, "a", "b")
+    assert seeded_fraction(1, "a", "b") != seeded_fraction(2, "a", "b")
+    fractions = [seeded_fraction(0, str(number)) for number in range(1000)]
+    assert 0 <= min(fractions) < 0.01
+    assert 0.99 < max(fractions) < 1
