@@ -54,7 +54,7 @@ class Settings(BaseSettings):
     service_port: int = Field(default=9090, ge=1, le=65535)
     service_url: str | None = Field(
         default=None,
-        description="How Label Studio reaches a service that runs elsewhere; `engine annotate` starts one otherwise.",
+        description="How Label Studio reaches a service that runs elsewhere; one is started otherwise.",
     )
     body_limit: int = Field(
         default=64 * 2**20, gt=0, description="Largest request body that the service reads, bytes."

@@ -1,0 +1,57 @@
+"""What rounds and syncs print."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from annotator.rounds import RoundReport
+from annotator.sync import SyncReport
+from dataset_engine.reports import EXAMPLES, share
+
+
+def round_table(report: RoundReport) -> RenderableType:
+    """The scores of a round's U-Net beside the all-ones mask, and what was proposed."""
+    parts: list[RenderableType] = []
+    if report.metrics:
+        pairs = report.metrics["unet"]["pairs"]
+        table = Table(
+            "mask",
+            "accuracy",
+            "IoU",
+            "conflict recall",
+            "conflict precision",
+            title=f"{report.model_version}: {pairs} pairs of held-out identities",
+        )
+        for name, label in (("unet", report.model_version), ("all_ones", "all ones")):
+            row = report.metrics[name]
+            table.add_row(
+                label,
+                *(
+                    share(row[score])
+                    for score in ("accuracy", "iou", "conflict_recall", "conflict_precision")
+                ),
+            )
+        parts.append(table)
+    if report.trained_on:
+        parts.append(f"trained on {report.trained_on} reviewed pairs")
+    parts.append(f"{report.proposed} masks proposed, {report.sent} sent to the annotators")
+    parts += [f"[yellow]note[/] {note}" for note in report.notes]
+    if report.set_aside:
+        parts.append(f"[yellow]{len(report.set_aside)} pairs were set aside[/]")
+        parts += [f"  {key}: {why}" for key, why in list(report.set_aside.items())[:EXAMPLES]]
+    return Group(*parts)
+
+
+def sync_line(report: SyncReport) -> RenderableType:
+    """What a sync found, in a few lines."""
+    found = f"{report.annotations} annotations on the server"
+    changes = f"{report.recorded} new or changed here, {report.deleted} deleted there"
+    parts: list[RenderableType] = [f"{found}: {changes}"]
+    if report.foreign:
+        parts.append(f"{report.foreign} belong to tasks that this engine did not send")
+    parts += [
+        f"[yellow]annotation {number} cannot be used[/]: {why}"
+        for number, why in report.unusable.items()
+    ]
+    return Group(*parts)

@@ -1,0 +1,238 @@
+"""`engine bootstrap`: one turn of the loop between annotators and the U-Net.
+
+The first turn sends seed pairs and waits for people; every further one trains the U-Net on all
+reviewed masks, proposes masks for all other pairs and sends them (paper, "Data Engine"). Each step
+leaves its result in the store, so a turn that was broken off goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
+from typing import Any
+
+from annotator.sending import send_proposals
+from annotator.sync import SyncReport, sync
+from annotator.workplace import Workplace
+from dataset_engine.bootstrap_training import BootstrapSettings, train_bootstrap
+from dataset_engine.progress import Advance
+from dataset_engine.proposing import PairFiles, propose
+from dataset_engine.settings import Settings
+from dataset_engine.store import Store
+from dataset_engine.store.pairs import choose_seeds
+from dataset_engine.store.proposals import (
+    FACE_REGION,
+    NewProposal,
+    add_proposals,
+    propose_face_region,
+)
+from dataset_engine.store.queries import (
+    count_undecided,
+    latest_event_id,
+    latest_round,
+    seeds_annotated,
+    undecided,
+)
+from dataset_engine.store.tables import Round
+from dataset_engine.stored_pairs import ReviewedPairs, model_folder, pair_files, run_folder
+from dataset_engine.taxonomy import Split
+from models.metrics import Scores
+from models.refsel import RefSel
+
+Bar = Callable[[str], AbstractContextManager[Advance]]
+"""Opens a progress bar with a description."""
+STORE_EVERY = 32
+"""Proposals in one transaction: what a kill can cost."""
+
+
+class SeedsMissingError(RuntimeError):
+    """People have not annotated enough seed pairs yet; it is their turn."""
+
+    def __init__(self, annotated: int, wanted: int, url: str) -> None:
+        self.missing = wanted - annotated
+        super().__init__(
+            f"{annotated} of {wanted} seed pairs are annotated, {self.missing} are missing: "
+            f"annotate them at {url}, then run the same command again"
+        )
+
+
+class NothingNewError(RuntimeError):
+    """Nobody has reviewed anything since the last round, so a new one would learn nothing."""
+
+
+@dataclass
+class RoundReport:
+    """What a turn did.
+
+    Attributes:
+        number: number of the round.
+        model_version: version of the U-Net.
+        trained_on: reviewed pairs that it learnt from.
+        metrics: scores on held-out identities, ``unet`` beside ``all_ones``; see
+            `models.metrics.Scores`.
+        proposed: pairs that got a proposal in this turn.
+        sent: proposals sent to the annotators in this turn.
+        set_aside: pairs that could not be read, by key, with the reason.
+        notes: what the person should know.
+    """
+
+    number: int
+    model_version: str
+    trained_on: int = 0
+    metrics: dict[str, Any] = field(default_factory=dict)
+    proposed: int = 0
+    sent: int = 0
+    set_aside: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def sync_workplace(store: Store, workplace: Workplace, bar: Bar) -> SyncReport:
+    """Bring the store to the state of the annotation project."""
+    with bar("reading annotations") as advance:
+        annotations = workplace.studio.annotations(workplace.project)
+        return sync(store, workplace.project_id, annotations, advance)
+
+
+def run_round(
+    store: Store,
+    workplace: Workplace,
+    settings: Settings,
+    *,
+    seed_count: int,
+    training: BootstrapSettings,
+    bar: Bar,
+) -> RoundReport:
+    """Take one turn.
+
+    Args:
+        store: the store.
+        workplace: where the annotators are.
+        settings: its seed decides the choice of seed pairs.
+        seed_count: masks that people make before the first U-Net.
+        training: how the U-Net is trained.
+        bar: opens progress bars.
+
+    Raises:
+        SeedsMissingError: the seed pairs are sent, and people have not done enough of them.
+        NothingNewError: there is nothing to learn from since the last round, and nothing to propose.
+        ValueError: the store has fewer pairs than seeds are asked for.
+    """
+    sync_workplace(store, workplace, bar)
+    with store.reading() as session:
+        round_ = latest_round(session)
+    if round_ is None:
+        _send_seeds(store, workplace, seed_count, bar)
+    if round_ is None or (round_.stage == "done" and _has_new_reviews(store, round_)):
+        round_ = _begin(store, round_)
+    with store.reading() as session:
+        missing = count_undecided(session, without_model=round_.model_version)
+    if round_.stage == "done" and not missing:
+        raise NothingNewError(
+            f"nothing was reviewed since round {round_.number}, and every pair has a proposal: "
+            f"review some at {workplace.url}, then run the same command again"
+        )
+    report = RoundReport(round_.number, round_.model_version, metrics=round_.metrics)
+    if round_.stage == "training":
+        _train(store, round_, replace(training, seed=settings.seed), report, bar)
+    _propose(store, round_, report, bar)
+    with bar("sending proposals") as advance:
+        report.sent = send_proposals(store, workplace, round_.model_version, advance)
+    _set_stage(store, round_.number, "done", report.metrics)
+    return report
+
+
+def _send_seeds(store: Store, workplace: Workplace, count: int, bar: Bar) -> None:
+    with store.writing() as session:
+        seeds = choose_seeds(session, count)
+    if len(seeds) < count:
+        raise ValueError(
+            f"the store has only {len(seeds)} pairs, but {count} seeds are asked for: ingest more "
+            "identities, or give a smaller --seed"
+        )
+    propose_face_region(store, seeds)
+    with bar("sending seed pairs") as advance:
+        send_proposals(store, workplace, FACE_REGION, advance)
+    with store.reading() as session:
+        annotated = seeds_annotated(session)
+    if annotated < count:
+        raise SeedsMissingError(annotated, count, workplace.url)
+
+
+def _has_new_reviews(store: Store, round_: Round) -> bool:
+    with store.reading() as session:
+        return latest_event_id(session) > round_.last_event_id
+
+
+def _begin(store: Store, last: Round | None) -> Round:
+    number = last.number + 1 if last else 1
+    with store.writing() as session:
+        round_ = Round(
+            number=number,
+            model_version=f"unet-r{number}",
+            last_event_id=latest_event_id(session),
+            stage="training",
+        )
+        session.add(round_)
+    return round_
+
+
+def _train(
+    store: Store, round_: Round, training: BootstrapSettings, report: RoundReport, bar: Bar
+) -> None:
+    train = ReviewedPairs(store, [Split.TRAIN])
+    held_out = ReviewedPairs(store, [Split.VALIDATION, Split.TEST])
+    if not held_out:
+        report.notes.append("no held-out identity has a reviewed pair yet: there are no scores")
+    earlier = model_folder(store, f"unet-r{round_.number - 1}")
+    with bar(f"training {round_.model_version} on {len(train)} pairs") as advance:
+        result = train_bootstrap(
+            train,
+            held_out,
+            run_folder(store, round_.model_version),
+            replace(training, model=replace(training.model, data_version=f"round-{round_.number}")),
+            start_from=earlier if earlier.exists() else None,
+            progress=lambda done: advance(done, training.steps),
+        )
+    if result.encoder_weights_note:
+        report.notes.append(result.encoder_weights_note)
+    report.trained_on = len(train)
+    if held_out:
+        report.metrics = {"unet": _row(result.scores), "all_ones": _row(result.all_ones)}
+    _set_stage(store, round_.number, "proposing", report.metrics)
+
+
+def _propose(store: Store, round_: Round, report: RoundReport, bar: Bar) -> None:
+    model = RefSel.from_pretrained(model_folder(store, round_.model_version))
+    with store.reading() as session:
+        total = count_undecided(session, without_model=round_.model_version)
+    ids: dict[str, int] = {}
+
+    def files() -> Iterable[PairFiles]:
+        for pair in undecided(store, without_model=round_.model_version):
+            ids[pair.key] = pair.id
+            yield pair_files(store, pair)
+
+    with bar("proposing masks") as advance:
+        advance(0, total)
+        proposals = propose(model, files(), set_aside=report.set_aside.__setitem__)
+        while batch := list(islice(proposals, STORE_EVERY)):
+            report.proposed += add_proposals(
+                store,
+                round_.model_version,
+                round_.number,
+                [NewProposal(ids.pop(p.key), p.mask, p.score) for p in batch],
+            )
+            advance(report.proposed + len(report.set_aside), total)
+
+
+def _row(scores: Scores) -> dict[str, float | None]:
+    # NaN, a score that is not defined, has no place in JSON
+    return {name: None if value != value else value for name, value in asdict(scores).items()}  # noqa: PLR0124
+
+
+def _set_stage(store: Store, number: int, stage: str, metrics: dict[str, Any]) -> None:
+    with store.writing() as session:
+        round_ = session.get_one(Round, number)
+        round_.stage, round_.metrics = stage, metrics

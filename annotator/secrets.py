@@ -1,0 +1,76 @@
+"""Secrets of a home: taken from the environment, or made once and kept where only the owner reads."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from annotator.server import Credentials
+
+
+@dataclass(frozen=True, repr=False)
+class HomeSecrets:
+    """What the home's own Label Studio and the webhook need.
+
+    Attributes:
+        credentials: first user of the server.
+        webhook_secret: value of the webhook's secret header.
+    """
+
+    credentials: Credentials
+    webhook_secret: str
+
+
+VARIABLES = {
+    "username": "LABEL_STUDIO_USERNAME",
+    "password": "LABEL_STUDIO_PASSWORD",
+    "token": "LABEL_STUDIO_USER_TOKEN",
+    "webhook_secret": "REFSTAR_WEBHOOK_SECRET",
+}
+
+
+def home_secrets(home: Path) -> HomeSecrets:
+    """Read the home's secrets; what is missing is made at random and kept in ``secrets.json``.
+
+    Variables of the environment win, and are not written to the disk.
+
+    Raises:
+        ValueError: the file is damaged; the message says how to mend it.
+    """
+    path = home / "secrets.json"
+    kept: dict[str, str] = {}
+    if path.exists():
+        try:
+            kept = {str(k): str(v) for k, v in json.loads(path.read_text()).items()}
+        except (ValueError, AttributeError) as error:
+            raise ValueError(
+                f"{path} is damaged ({error}): restore it, or delete it and set a new password "
+                "in Label Studio"
+            ) from error
+    fresh = asdict(Credentials.generate()) | {"webhook_secret": secrets.token_urlsafe(32)}
+    if missing := {k: v for k, v in fresh.items() if k not in kept}:
+        kept |= missing
+        _write_private(path, json.dumps(kept, indent=2))
+    given = {
+        name: os.environ[variable]
+        for name, variable in VARIABLES.items()
+        if os.environ.get(variable)
+    }
+    chosen = {name: given.get(name, kept[name]) for name in VARIABLES}
+    secret = chosen.pop("webhook_secret")
+    return HomeSecrets(Credentials(**chosen), secret)
+
+
+def _write_private(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

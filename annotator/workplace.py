@@ -1,0 +1,268 @@
+"""Where annotators work: Label Studio, the pre-annotation service, and the project between them.
+
+`open_workplace` is what `engine annotate` holds open; `connect` is how every other command finds it. A
+lock file tells a living workplace from a note that a crash left behind.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import httpx
+
+from annotator.connection import LabelStudioUnavailable
+from annotator.intake import HOME_SERVER, project_row
+from annotator.kept_process import KeptProcess
+from annotator.label_studio import LabelStudio
+from annotator.secrets import HomeSecrets, home_secrets
+from annotator.server import LabelStudioServer, ServerError
+from dataset_engine.progress import console
+from dataset_engine.settings import Settings
+from dataset_engine.store import Store
+from dataset_engine.store.blobs import write_atomically
+
+SERVICE_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """A prepared annotation project.
+
+    Attributes:
+        studio: the server's client.
+        server: see `AnnotationProject.server`.
+        project: Label Studio's project id.
+        project_id: row id of the project in the store.
+    """
+
+    studio: LabelStudio
+    server: str
+    project: int
+    project_id: int
+
+    @property
+    def url(self) -> str:
+        """The page on which people annotate."""
+        return f"{self.studio.url}/projects/{self.project}/data"
+
+
+@dataclass(frozen=True)
+class _Open:
+    """What ``annotate.json`` says of an open workplace."""
+
+    url: str
+    service_url: str
+    pid: int
+
+
+@contextmanager
+def open_workplace(
+    store: Store, settings: Settings, report: Callable[[str], None]
+) -> Iterator[Workplace]:
+    """Start what is not running yet, prepare the project, and stop what was started at the end.
+
+    Args:
+        store: the store.
+        settings: where Label Studio is, or which ports to use.
+        report: is told, in a line each, what is going on.
+
+    Raises:
+        ServerError: a server cannot be started, or this home's workplace is open already.
+        LabelStudioUnavailable: the server at ``LABEL_STUDIO_URL`` does not answer.
+    """
+    secrets = home_secrets(store.home)
+    with ExitStack() as stack:
+        stack.enter_context(_lock(store.home))
+        url = settings.label_studio_url
+        if url is None:
+            server = LabelStudioServer(
+                label_studio_command(settings),
+                store.home / "label-studio",
+                store.served,
+                secrets.credentials,
+                port=settings.label_studio_port,
+                report=report,
+            )
+            url = stack.enter_context(server).url
+        if settings.service_url is None:
+            service = start_service(store.home, settings)
+            stack.callback(service.close)
+            report(f"the pre-annotation service is ready at {settings.resolved_service_url}")
+        workplace = _prepare(store, settings, url, secrets)
+        stack.callback(workplace.studio.close)
+        note = store.home / "annotate.json"
+        here = _Open(url, settings.resolved_service_url, os.getpid())
+        write_atomically(note, json.dumps(asdict(here)).encode())
+        stack.callback(note.unlink, missing_ok=True)
+        yield workplace
+
+
+def hold_open(store: Store, settings: Settings) -> None:
+    """Keep the workplace open until Ctrl-C or SIGTERM; prints the address and how to log in.
+
+    Where Label Studio and the service both run elsewhere, it prepares the project and returns.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    with open_workplace(store, settings, console.print) as workplace:
+        console.print(f"\nAnnotate at [bold]{workplace.url}[/]")
+        if settings.label_studio_url is None:
+            console.print(login_line(store.home))
+        if settings.label_studio_url is not None and settings.service_url is not None:
+            return  # both run elsewhere, so there is nothing to hold
+        console.print("Ctrl-C closes the workplace; nothing is lost by it.")
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            console.print("closing")
+
+
+def login_line(home: Path) -> str:
+    """How to log in; the password itself is shown to a person only, and never reaches a log file."""
+    login = home_secrets(home).credentials
+    secret = login.password if console.is_terminal else f"that is in {home / 'secrets.json'}"
+    return f"log in as {login.username} with the password {secret}"
+
+
+@contextmanager
+def connect(store: Store, settings: Settings) -> Iterator[Workplace]:
+    """Find the workplace of this home.
+
+    Raises:
+        LabelStudioUnavailable: no workplace is open; the message says how to open one.
+    """
+    url, token = settings.label_studio_url, _token(settings, store.home)
+    if url is None:
+        here = _read_open(store.home)
+        if here is None:
+            raise LabelStudioUnavailable(
+                "Label Studio is not running for this home: start it in another terminal with "
+                f"`engine --home {store.home} annotate`, or set LABEL_STUDIO_URL"
+            )
+        url = here.url
+    with LabelStudio(url, token) as studio:
+        server = settings.label_studio_url or HOME_SERVER
+        project = studio.ensure_project(settings.label_studio_project)
+        yield Workplace(studio, server, project, project_row(store, server, project))
+
+
+def label_studio_command(settings: Settings) -> Path:
+    """The label-studio program: the configured one, or that of ``.venv-label-studio``."""
+    if settings.label_studio_command is not None:
+        return settings.label_studio_command
+    program = Path(".venv-label-studio", "bin", "label-studio")
+    beside = Path(__file__).resolve().parent.parent / program
+    return program.absolute() if program.exists() else beside
+
+
+def start_service(home: Path, settings: Settings) -> KeptProcess:
+    """Start the pre-annotation service as a process of its own, and wait until it answers.
+
+    It logs into the home.
+
+    Raises:
+        ServerError: it ends, or does not answer.
+    """
+    command = [sys.executable, "-m", "dataset_engine.cli", "--home", str(home), "serve"]
+    command += ["--host", settings.service_host, "--port", str(settings.service_port)]
+    environment = dict(os.environ)
+    if settings.label_studio_url is not None:
+        environment["LABEL_STUDIO_URL"] = settings.label_studio_url
+    if settings.database_url is not None:
+        environment["REFSTAR_DATABASE_URL"] = settings.database_url
+    log = home / "logs" / "service.log"
+    service = KeptProcess(command, log, environment)
+    try:
+        _await_service(service, settings, log)
+    except BaseException:
+        service.close()
+        raise
+    return service
+
+
+@contextmanager
+def _lock(home: Path) -> Iterator[None]:
+    with (home / "annotate.lock").open("wb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            here = _read_open(home)
+            where = f"at {here.url} (process {here.pid})" if here else "or just opening"
+            raise ServerError(
+                f"this home's workplace is open already {where}: use that one, or stop it"
+            ) from error
+        yield
+
+
+def _prepare(store: Store, settings: Settings, url: str, secrets: HomeSecrets) -> Workplace:
+    server = settings.label_studio_url or HOME_SERVER
+    studio = LabelStudio(url, _token(settings, store.home))
+    store.images.root.mkdir(parents=True, exist_ok=True)
+    project = studio.ensure_project(settings.label_studio_project)
+    project_id = project_row(store, server, project)
+    studio.ensure_storage(project, store.images.root)
+    studio.ensure_backend(project, settings.resolved_service_url)
+    hook = f"{settings.resolved_service_url}/webhook"
+    studio.ensure_webhook(project, hook, secrets.webhook_secret)
+    return Workplace(studio, server, project, project_id)
+
+
+def _await_service(service: KeptProcess, settings: Settings, log: Path) -> None:
+    health = f"http://{settings.service_host}:{settings.service_port}/health"
+    begun = time.monotonic()
+    with httpx.Client(timeout=5.0, trust_env=False) as client:
+        while True:
+            if not service.running:
+                tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+                raise ServerError(
+                    f"the pre-annotation service ended while starting; the end of {log}:\n{tail}"
+                )
+            try:
+                if client.get(health).status_code == httpx.codes.OK:
+                    return
+            except httpx.TransportError:
+                pass
+            if time.monotonic() - begun > SERVICE_SECONDS:
+                raise ServerError(f"the pre-annotation service does not answer; look at {log}")
+            time.sleep(0.1)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _token(settings: Settings, home: Path) -> str:
+    if settings.label_studio_token is not None:
+        return settings.label_studio_token.get_secret_value()
+    return home_secrets(home).credentials.token
+
+
+def open_address(home: Path) -> str | None:
+    """URL of the Label Studio that `open_workplace` holds open for a home, or None."""
+    here = _read_open(home)
+    return here.url if here else None
+
+
+def _read_open(home: Path) -> _Open | None:
+    """The open workplace of a home, or None; a note left behind by a crash does not count."""
+    try:
+        with (home / "annotate.lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return None
+    except FileNotFoundError:
+        return None
+    except BlockingIOError:
+        pass  # somebody holds the lock, so the note is of a living process
+    try:
+        return _Open(**json.loads((home / "annotate.json").read_text()))
+    except FileNotFoundError:
+        return None
