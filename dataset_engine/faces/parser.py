@@ -27,7 +27,7 @@ _DEVIATION: Final = np.array([0.229, 0.224, 0.225], dtype=np.float32)
 _SIDE: Final = 512
 
 
-class ParserError(Exception):
+class ParserError(RuntimeError):
     """A weights file that is absent, is not an ONNX network, or does not answer as one should."""
 
 

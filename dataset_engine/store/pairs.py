@@ -65,9 +65,7 @@ def add_pairs(session: Session, identity_id: int, seed: int, limit: int) -> int:
     """
     images = session.scalars(select(Image).where(Image.identity_id == identity_id)).all()
     existing = set(
-        session.execute(
-            select(Pair.gt_id, Pair.ref_id).where(Pair.identity_id == identity_id)
-        )
+        session.execute(select(Pair.gt_id, Pair.ref_id).where(Pair.identity_id == identity_id))
     )
     candidates = sorted(
         (
