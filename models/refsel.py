@@ -1,0 +1,249 @@
+"""RefSel: which pixels of a reference may be transferred to the first image (Eq. 1).
+
+The same U-Net serves twice. In the data engine its first input is the ground truth `I` (the
+bootstrap U-Net that proposes masks); in RefSTAR it is the degraded `I_LQ`, and training starts from
+the bootstrap weights.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Self
+
+import segmentation_models_pytorch as smp
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.encoder_weights import EncoderWeights, load_encoder_weights
+
+CONFIG_NAME = "config.json"
+WEIGHTS_NAME = "model.safetensors"
+FORMAT_VERSION = 1
+
+# ImageNet's statistics: pretrained encoders expect them, and they suit any photograph.
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+STRIDE = 32
+
+CONFLICT, CONSISTENT = 0, 1
+
+
+class CheckpointError(ValueError):
+    """A saved RefSel that cannot be used; the message names the file, the cause and the mend."""
+
+
+class FirstInput(StrEnum):
+    """What a RefSel was trained to compare the reference with."""
+
+    GROUND_TRUTH = "ground_truth"
+    DEGRADED = "degraded"
+
+
+@dataclass(frozen=True)
+class RefSelConfig:
+    """Everything that is needed to rebuild a RefSel beside its weights.
+
+    `working_size` is the side in pixels at which the U-Net runs (None: at the input's own size);
+    inputs are resized to it and logits are brought back, so one model serves any input size.
+    `difference` adds |first - reference| of the normalised images as three more channels inside.
+    """
+
+    encoder: str = "resnet18"
+    encoder_weights: str | None = None
+    decoder_channels: tuple[int, ...] = (128, 64, 48, 32, 16)
+    working_size: int | None = 256
+    difference: bool = False
+    first_input: FirstInput = FirstInput.GROUND_TRUTH
+    threshold: float = 0.5
+    data_version: str = "unversioned"
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.threshold < 1.0:
+            raise ValueError(f"threshold must lie in (0, 1), not {self.threshold}")
+        if len(self.decoder_channels) != 5 or min(self.decoder_channels) < 1:
+            raise ValueError(f"decoder_channels must be 5 widths, not {self.decoder_channels}")
+        if self.working_size is not None and (
+            self.working_size < STRIDE or self.working_size % STRIDE
+        ):
+            raise ValueError(
+                f"working_size must be a multiple of {STRIDE}, not {self.working_size}"
+            )
+
+
+class RefSel(nn.Module):
+    """f_M of Eq. 1: a U-Net on [first, reference] with two classes (0 conflict, 1 consistent)."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: RefSelConfig, *, initialise_encoder: bool = True) -> None:
+        """Build the network.
+
+        With `initialise_encoder` the encoder takes `config.encoder_weights`; where they cannot be
+        had it stays random, and `encoder_weights_note` says so for the caller to print.
+
+        Raises:
+            ValueError: the encoder's name is unknown, or a weights file does not fit it.
+        """
+        super().__init__()
+        self.config = config
+        channels = 9 if config.difference else 6
+        try:
+            self.unet = smp.Unet(
+                config.encoder,
+                encoder_weights=None,
+                in_channels=channels,
+                classes=2,
+                decoder_channels=config.decoder_channels,
+            )
+        except (KeyError, RuntimeError) as error:
+            raise ValueError(
+                f"encoder {config.encoder!r} cannot be built ({error}); "
+                "name one that segmentation-models-pytorch knows, such as resnet18"
+            ) from error
+        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
+        self.encoder_weights_note = ""
+        if initialise_encoder and config.encoder_weights is not None:
+            found = load_encoder_weights(config.encoder, config.encoder_weights)
+            self._take_encoder(found, channels)
+
+    def _take_encoder(self, found: EncoderWeights, channels: int) -> None:
+        self.encoder_weights_note = found.note
+        if found.state is None:
+            return
+        encoder = smp.encoders.get_encoder(self.config.encoder, in_channels=3, weights=None)
+        encoder.load_state_dict(found.state)
+        encoder.set_in_channels(channels, pretrained=True)
+        self.unet.encoder = encoder
+
+    def forward(self, first: Tensor, reference: Tensor) -> Tensor:
+        """Logits of the two classes.
+
+        Args:
+            first: float[B, 3, H, W] in [0, 1], the ground truth or the degraded input.
+            reference: float[B, 3, H, W] in [0, 1].
+
+        Returns:
+            float[B, 2, H, W]; channel 0 is conflict (or outside the face), channel 1 consistent.
+
+        Raises:
+            ValueError: the two inputs differ in shape or are not RGB, or the sides do not divide
+                by 32 when the network runs at the input's own size.
+        """
+        if first.shape != reference.shape or first.ndim != 4 or first.shape[1] != 3:
+            raise ValueError(
+                f"both inputs must be [B, 3, H, W] alike, not {tuple(first.shape)} "
+                f"and {tuple(reference.shape)}"
+            )
+        size = (first.shape[-2], first.shape[-1])
+        side = self.config.working_size
+        if side is None and (size[0] % STRIDE or size[1] % STRIDE):
+            raise ValueError(f"the sides must divide by {STRIDE}, not {size}")
+        pair = torch.cat(
+            [(first - self.mean) / self.std, (reference - self.mean) / self.std], dim=1
+        )
+        if side is None or size == (side, side):
+            return self._run(pair)
+        small = functional.interpolate(
+            pair, size=[side, side], mode="bilinear", align_corners=False, antialias=True
+        )
+        return functional.interpolate(
+            self._run(small), size=size, mode="bilinear", align_corners=False
+        )
+
+    def _run(self, pair: Tensor) -> Tensor:
+        if self.config.difference:
+            pair = torch.cat([pair, (pair[:, :3] - pair[:, 3:]).abs()], dim=1)
+        logits: Tensor = self.unet(pair)
+        return logits
+
+    def probability(self, first: Tensor, reference: Tensor) -> Tensor:
+        """How surely each reference pixel is consistent, p of Eq. 1: float32[B, H, W] in [0, 1]."""
+        return self.forward(first, reference).float().softmax(dim=1)[:, CONSISTENT]
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write `config.json` and `model.safetensors` into `folder`, each replaced whole."""
+        folder.mkdir(parents=True, exist_ok=True)
+        config = dataclasses.asdict(self.config) | {"format": FORMAT_VERSION}
+        state = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as scratch:
+            weights, described = Path(scratch) / WEIGHTS_NAME, Path(scratch) / CONFIG_NAME
+            save_file(state, weights)
+            described.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+            for written in (weights, described):
+                with written.open("rb") as handle:
+                    os.fsync(handle.fileno())
+                written.replace(folder / written.name)
+
+    @classmethod
+    def from_pretrained(cls, folder: Path) -> Self:
+        """Load what `save_pretrained` wrote, in evaluation mode.
+
+        Raises:
+            CheckpointError: a file is missing, broken, from another format, or does not fit.
+        """
+        config = _read_config(folder / CONFIG_NAME)
+        try:
+            model = cls(config, initialise_encoder=False)
+        except ValueError as error:
+            raise CheckpointError(f"{folder / CONFIG_NAME}: {error}") from error
+        weights = folder / WEIGHTS_NAME
+        try:
+            model.load_state_dict(load_file(weights), strict=True)
+        except FileNotFoundError as error:
+            raise CheckpointError(
+                f"{weights} is missing; give the folder that save_pretrained wrote"
+            ) from error
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(
+                f"{weights} cannot be read ({error}); copy or train it again"
+            ) from error
+        except RuntimeError as error:
+            raise CheckpointError(
+                f"{weights} does not fit {folder / CONFIG_NAME} ({_first_lines(error)}); "
+                "both files must come from the same save"
+            ) from error
+        return model.eval()
+
+
+def _read_config(path: Path) -> RefSelConfig:
+    try:
+        fields: Any = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{path} is missing; give the folder that save_pretrained wrote"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} is not readable JSON ({error}); save the model again"
+        ) from error
+    if not isinstance(fields, dict) or fields.pop("format", None) != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path} is not a RefSel config of format {FORMAT_VERSION}; save it with this version"
+        )
+    known = {field.name for field in dataclasses.fields(RefSelConfig)}
+    if set(fields) != known:
+        raise CheckpointError(
+            f"{path}: unknown {sorted(set(fields) - known)}, "
+            f"missing {sorted(known - set(fields))}; save it with this version"
+        )
+    try:
+        fields["decoder_channels"] = tuple(fields["decoder_channels"])
+        fields["first_input"] = FirstInput(fields["first_input"])
+        return RefSelConfig(**fields)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def _first_lines(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,75 @@
+"""How RefSel is trained: one dataclass, readable from YAML, every default from docs/refsel.md."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from dataset_engine.shards.augmentation import AugmentationSettings
+from models.refsel import RefSelConfig
+
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True)
+class RefSelTraining:
+    """Settings of RefSel's training (paper, "Reference Selection Module", "Implementation Details").
+
+    A step is one update of the weights from `batch_size * accumulate` examples a process. `model`
+    is used only where no bootstrap weights are given. `minutes` is no setting: the length is fixed in
+    steps, so that a run can be repeated.
+    """
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    steps: Count = 1000
+    batch_size: Count = 8
+    accumulate: Count = 1
+    learning_rate: Positive = 1e-3
+    beta1: Share = 0.5
+    beta2: Share = 0.999
+    weight_decay: NonNegative = 1e-2
+    ohem_threshold: Annotated[float, Field(gt=0, le=1)] = 0.7
+    ohem_min_kept: Share = 1 / 16
+    conflict_weight: Positive = 2.0
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    degradation: str = "paper"
+    validate_every: Count = 250
+    checkpoint_every: Count = 50
+    pictures: Annotated[int, Field(ge=0)] = 4
+    workers: Annotated[int, Field(ge=0)] = 1
+    model: RefSelConfig = field(default_factory=RefSelConfig)
+    augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+
+def read_training(path: Path) -> RefSelTraining:
+    """Read settings from a YAML file; what it leaves out keeps its default.
+
+    Raises:
+        ValueError: the file is not readable YAML, or a field is unknown or out of range.
+    """
+    try:
+        fields: Any = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise ValueError(f"{path} cannot be read ({error}); give a YAML file") from error
+    if not isinstance(fields, dict):
+        raise ValueError(f"{path} must hold fields of RefSelTraining by name")
+    for name, part in (("model", RefSelConfig()), ("augmentation", AugmentationSettings())):
+        unknown = set(fields.get(name) or {}) - set(asdict(part))
+        if unknown:
+            raise ValueError(f"{path}: {name} has no field {', '.join(sorted(unknown))}")
+    try:
+        return TypeAdapter(RefSelTraining).validate_python(fields)
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()
+        )
+        raise ValueError(f"{path}: {wrong}") from error

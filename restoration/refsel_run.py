@@ -1,0 +1,79 @@
+"""`engine train-refsel`: RefSel from an export, start to report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from dataset_engine.degradation import preset
+from dataset_engine.shards import RefSelShards
+from models.refsel import RefSel
+from restoration.refsel_config import RefSelTraining
+from restoration.refsel_evaluation import Evaluation, evaluate
+from restoration.refsel_training import train_refsel
+
+REPORT_NAME = "report.json"
+
+
+@dataclass(frozen=True)
+class RefSelRun:
+    """A trained RefSel and how it does on identities that it never saw.
+
+    Attributes:
+        best: folder of the model, for `RefSel.from_pretrained`.
+        evaluation: on the test split.
+        resumed_from: step at which this call went on.
+        note: what the person should know about the encoder's weights, or "".
+    """
+
+    best: Path
+    evaluation: Evaluation
+    resumed_from: int
+    note: str
+
+
+def run_refsel(
+    shards: Path,
+    folder: Path,
+    training: RefSelTraining,
+    *,
+    bootstrap: Path | None,
+    progress: Callable[[int, int | None], None],
+) -> RefSelRun:
+    """Train on the export's train split, choose on validation, report on test.
+
+    Args:
+        shards: an export, or one of its versions.
+        folder: gets the models, the training state and ``report.json``.
+        training: see `RefSelTraining`.
+        bootstrap: the bootstrap U-Net to start from; None starts from nothing.
+        progress: told how many steps are done, and of how many.
+
+    Raises:
+        ShardError: the export is missing or broken, or leaks between its splits.
+        ValueError: a split is empty.
+    """
+    train, validation, test = (
+        RefSelShards(shards, split) for split in ("train", "validation", "test")
+    )
+    report = train_refsel(
+        train,
+        validation,
+        folder,
+        training,
+        bootstrap=bootstrap,
+        data_version=f"RefSel-HQ {train.version}",
+        progress=lambda done: progress(done, training.steps),
+    )
+    model = RefSel.from_pretrained(report.best)
+    evaluation = evaluate(
+        model,
+        test if len(test) else validation,
+        preset(training.degradation),
+        seed=training.seed,
+        batch_size=training.batch_size,
+    )
+    (folder / REPORT_NAME).write_text(json.dumps(asdict(evaluation), indent=2))
+    return RefSelRun(report.best, evaluation, report.resumed_from, report.note)

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from dataset_engine.proposing import PairFiles, clean_mask, propose
+from dataset_engine.shards.prefetch import prefetch
+from models.refsel import RefSel, RefSelConfig
+
+
+@pytest.fixture(scope="module")
+def model() -> RefSel:
+    torch.manual_seed(0)
+    return RefSel(
+        RefSelConfig(encoder="tu-test_resnet", decoder_channels=(8, 8, 8, 8, 8), working_size=64)
+    )
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[PairFiles]:
+    folder = tmp_path_factory.mktemp("pairs")
+    rng = np.random.default_rng(0)
+    made = []
+    for number in range(5):
+        gt, reference, region = (folder / f"{number}.{part}" for part in ("a.jpg", "b.jpg", "png"))
+        for path in (gt, reference):
+            small = rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)
+            cv2.imwrite(str(path), cv2.resize(small, (512, 512)))
+        mask = np.zeros((512, 512), np.uint8)
+        cv2.circle(mask, (256, 256), 180, 255, -1)
+        cv2.imwrite(str(region), mask)
+        made.append(PairFiles(f"pair-{number}", gt, reference, region))
+    return made
+
+
+def test_every_pair_gets_a_mask_in_the_face_region_in_order(model, files):
+    proposals = list(propose(model, iter(files), batch_size=2))
+    assert [one.key for one in proposals] == [one.key for one in files]
+    for proposal, one in zip(proposals, files, strict=True):
+        region = cv2.imread(str(one.region), cv2.IMREAD_GRAYSCALE) > 127
+        assert proposal.mask.dtype == np.bool_
+        assert proposal.mask.shape == (512, 512)
+        assert not (proposal.mask & ~region).any()
+        assert 0.5 <= proposal.score <= 1.0
+
+
+def test_the_batch_size_does_not_change_the_proposals(model, files):
+    one, many = list(propose(model, files, batch_size=1)), list(propose(model, files, batch_size=4))
+    for left, right in zip(one, many, strict=True):
+        assert (left.mask != right.mask).mean() < 0.005
+        assert left.score == pytest.approx(right.score, abs=0.01)
+
+
+def test_broken_files_are_set_aside_with_their_reason(model, files, tmp_path: Path):
+    torn, small = tmp_path / "torn.jpg", tmp_path / "small.jpg"
+    torn.write_bytes(b"\xff\xd8 torn")
+    cv2.imwrite(str(small), np.zeros((64, 64, 3), np.uint8))
+    region = files[0].region
+    pairs = [
+        PairFiles("torn", torn, files[0].reference, region),
+        files[0],
+        PairFiles("gone", files[0].gt, tmp_path / "gone.jpg", region),
+        PairFiles("small", files[0].gt, small, region),
+        PairFiles("empty", files[0].gt, files[0].reference, tmp_path / "empty.png"),
+    ]
+    (tmp_path / "empty.png").touch()
+    reasons: dict[str, str] = {}
+    made = list(propose(model, pairs, set_aside=lambda key, why: reasons.update({key: why})))
+    assert [one.key for one in made] == ["pair-0"]
+    assert set(reasons) == {"torn", "gone", "small", "empty"}
+    assert "no image" in reasons["torn"]
+    assert "gone.jpg" in reasons["gone"]
+    assert "64x64" in reasons["small"]
+
+
+def test_pairs_are_read_only_a_little_ahead(model, files):
+    taken: list[str] = []
+
+    def endless():
+        while True:
+            taken.append(files[0].key)
+            yield files[0]
+
+    proposals = propose(model, endless(), batch_size=1)
+    next(proposals)
+    proposals.close()
+    assert len(taken) <= 4
+
+
+def test_specks_are_turned_over_and_marks_stay():
+    region = np.zeros((512, 512), bool)
+    region[100:400, 100:400] = True
+    kept = region.copy()
+    kept[150:153, 150:153] = False
+    kept[200:220, 200:220] = False
+    kept[209:212, 209:212] = True
+    kept[10:60, 10:60] = True
+    expected = region.copy()
+    expected[200:220, 200:220] = False
+    assert np.array_equal(clean_mask(kept, region), expected)
+    nothing = np.zeros((512, 512), bool)
+    assert not clean_mask(kept, nothing).any()
+
+
+def test_prefetching_keeps_order_and_raises_in_its_place():
+    def half(number: int) -> float:
+        return 1 / (3 - number)
+
+    for workers in (0, 2):
+        got: list[float] = []
+        with pytest.raises(ZeroDivisionError):
+            got.extend(prefetch(half, range(6), workers=workers, ahead=3))
+        assert got == [1 / 3, 1 / 2, 1.0]

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from models import encoder_weights
+from models.encoder_weights import load_encoder_weights
+from models.refsel import CheckpointError, FirstInput, RefSel, RefSelConfig
+
+TINY = RefSelConfig(
+    encoder="resnet18",
+    decoder_channels=(8, 8, 8, 8, 8),
+    working_size=32,
+    first_input=FirstInput.DEGRADED,
+    threshold=0.4,
+    data_version="abc",
+)
+
+
+def _pair(side: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    first = torch.rand(2, 3, side, side, generator=generator)
+    return first, torch.rand(2, 3, side, side, generator=generator)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[RefSel, Path]:
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("refsel")
+    model = RefSel(TINY).eval()
+    model.save_pretrained(folder)
+    return model, folder
+
+
+def test_logits_and_probability_keep_the_size_of_the_input(saved):
+    model, _ = saved
+    first, reference = _pair()
+    with torch.no_grad():
+        logits, p = model(first, reference), model.probability(first, reference)
+    assert logits.shape == (2, 2, 64, 64)
+    assert p.shape == (2, 64, 64)
+    assert p.dtype == torch.float32
+    assert 0 <= float(p.min()) <= float(p.max()) <= 1
+    assert torch.allclose(p, logits.softmax(dim=1)[:, 1])
+
+
+def test_the_two_inputs_play_different_parts(saved):
+    model, _ = saved
+    first, reference = _pair(32)
+    with torch.no_grad():
+        assert not torch.allclose(model(first, reference), model(reference, first))
+
+
+def test_it_has_six_input_channels_and_nine_with_the_difference():
+    assert RefSel(TINY).unet.encoder.conv1.in_channels == 6
+    with_difference = RefSel(replace(TINY, difference=True, working_size=None))
+    assert with_difference.unet.encoder.conv1.in_channels == 9
+    assert with_difference(*_pair(32)).shape == (2, 2, 32, 32)
+
+
+def test_a_saved_model_loads_with_the_same_function_and_config(saved):
+    model, folder = saved
+    loaded = RefSel.from_pretrained(folder)
+    assert loaded.config == TINY
+    assert not loaded.training
+    first, reference = _pair()
+    with torch.no_grad():
+        assert torch.equal(loaded(first, reference), model(first, reference))
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_saving_again_replaces_the_files(saved, tmp_path):
+    model, _ = saved
+    model.save_pretrained(tmp_path)
+    model.save_pretrained(tmp_path)
+    assert RefSel.from_pretrained(tmp_path).config == TINY
+
+
+def _copy(folder: Path, to: Path) -> Path:
+    to.mkdir()
+    for path in folder.iterdir():
+        (to / path.name).write_bytes(path.read_bytes())
+    return to
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda f: (f / "config.json").unlink(), "config.json is missing"),
+        (lambda f: (f / "model.safetensors").unlink(), "model.safetensors is missing"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"not tensors"), "cannot be read"),
+        (lambda f: (f / "config.json").write_text("{"), "not readable JSON"),
+        (lambda f: (f / "config.json").write_text("[]"), "not a RefSel config"),
+        (lambda f: _edit(f, surprise=1), "unknown \\['surprise'\\]"),
+        (lambda f: _edit(f, threshold=7), "threshold must lie in"),
+        (lambda f: _edit(f, encoder="resnet34"), "does not fit"),
+        (lambda f: _edit(f, encoder="resnet1"), "cannot be built"),
+        (lambda f: _edit(f, first_input="both"), "both"),
+        (lambda f: _edit(f, format=99), "not a RefSel config of format"),
+    ],
+)
+def test_a_broken_folder_is_refused_with_its_cause(saved, tmp_path, change, said):
+    folder = _copy(saved[1], tmp_path / "copy")
+    change(folder)
+    with pytest.raises(CheckpointError, match=said):
+        RefSel.from_pretrained(folder)
+
+
+def _edit(folder: Path, **fields: object) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"threshold": 0.0}, {"working_size": 100}, {"decoder_channels": (8, 8)}],
+)
+def test_a_config_out_of_range_is_refused(fields):
+    with pytest.raises(ValueError, match=next(iter(fields))):
+        replace(TINY, **fields)
+
+
+def test_inputs_of_another_shape_are_refused(saved):
+    model, _ = saved
+    first, reference = _pair()
+    with pytest.raises(ValueError, match="alike"):
+        model(first, reference[:1])
+    native = RefSel(replace(TINY, working_size=None))
+    with pytest.raises(ValueError, match="divide by 32"):
+        native(first[..., :50], reference[..., :50])
+
+
+def test_imagenet_weights_out_of_reach_are_said_aloud_and_do_not_stop(monkeypatch):
+    def unreachable(*_args: object, **_kwargs: object) -> None:
+        raise OSError("name resolution failed")
+
+    monkeypatch.setattr(encoder_weights, "get_encoder", unreachable)
+    model = RefSel(replace(TINY, encoder_weights="imagenet"))
+    assert "out of reach (name resolution failed)" in model.encoder_weights_note
+    assert "random weights" in model.encoder_weights_note
+
+
+def test_a_hanging_download_is_left_at_its_deadline(monkeypatch):
+    import threading
+
+    never = threading.Event()
+    monkeypatch.setattr(encoder_weights, "get_encoder", lambda *_, **__: never.wait(30))
+    found = load_encoder_weights("resnet18", "imagenet", deadline_s=0.05)
+    never.set()
+    assert found.state is None
+    assert "no answer" in found.note
+
+
+def test_an_encoder_can_start_from_a_file(saved, tmp_path):
+    from safetensors.torch import save_file
+    from segmentation_models_pytorch.encoders import get_encoder
+
+    state = get_encoder("resnet18", in_channels=3, weights=None).state_dict()
+    path = tmp_path / "resnet18.safetensors"
+    save_file(state | {"fc.weight": torch.zeros(10, 512), "fc.bias": torch.zeros(10)}, path)
+    model = RefSel(replace(TINY, encoder_weights=str(path)))
+    assert str(path) in model.encoder_weights_note
+    assert torch.equal(model.unet.encoder.layer1[0].conv1.weight, state["layer1.0.conv1.weight"])
+    assert torch.allclose(
+        model.unet.encoder.conv1.weight[:, :3], state["conv1.weight"] * 0.5, atol=1e-6
+    )
+
+
+def test_an_encoder_file_that_does_not_fit_is_an_error(tmp_path):
+    from safetensors.torch import save_file
+
+    path = tmp_path / "other.safetensors"
+    save_file({"conv1.weight": torch.zeros(1)}, path)
+    with pytest.raises(ValueError, match="do not fit resnet18"):
+        RefSel(replace(TINY, encoder_weights=str(path)))
+    with pytest.raises(ValueError, match="cannot be read"):
+        RefSel(replace(TINY, encoder_weights=str(tmp_path / "nowhere.pth")))

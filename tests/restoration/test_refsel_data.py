@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from dataset_engine.degradation import preset
+from dataset_engine.shards.augmentation import AugmentationSettings, PairAugmentation
+from dataset_engine.shards.reader import RefSelSample
+from dataset_engine.taxonomy import Conflict, Scenario
+from restoration.refsel_data import make_example
+
+PAPER = preset("paper")
+NEVER_SEVERE = replace(PAPER, severe_threshold=0.0)
+ALWAYS_SEVERE = replace(PAPER, severe_threshold=1.0)
+
+
+@pytest.fixture(scope="module")
+def sample() -> RefSelSample:
+    rng = np.random.default_rng(0)
+    gt, reference = (
+        cv2.resize(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8), (512, 512)) for _ in range(2)
+    )
+    gt_region, ref_region = np.zeros((512, 512), bool), np.zeros((512, 512), bool)
+    gt_region[100:400, 100:400] = True
+    ref_region[120:420, 90:390] = True
+    mask = ref_region.copy()
+    mask[300:360, 200:300] = False
+    return RefSelSample(
+        gt, reference, mask, gt_region, ref_region, "pair-1", "a", (Conflict.MOUTH, Conflict.BEARD)
+    )
+
+
+def test_the_ground_truth_is_degraded_and_the_reference_is_not(sample):
+    example = make_example(sample, 3, NEVER_SEVERE)
+    assert np.array_equal(example.gt, sample.gt)
+    assert not np.array_equal(example.pair.first, sample.gt)
+    assert np.array_equal(example.pair.reference, sample.reference)
+    assert np.array_equal(example.pair.mask, sample.mask)
+    assert example.scenarios == (Scenario.MOUTH, Scenario.BEARD)
+    assert not example.severe
+
+
+def test_severe_inputs_may_use_the_whole_face_region_of_the_reference(sample):
+    example = make_example(sample, 3, ALWAYS_SEVERE)
+    assert example.severe
+    assert np.array_equal(example.pair.mask, sample.ref_region)
+
+
+def test_an_example_is_a_function_of_its_seed(sample):
+    first, again, other = (
+        make_example(sample, seed, NEVER_SEVERE, PairAugmentation(AugmentationSettings()), side=128)
+        for seed in (5, 5, 6)
+    )
+    assert np.array_equal(first.pair.first, again.pair.first)
+    assert np.array_equal(first.pair.mask, again.pair.mask)
+    assert not np.array_equal(first.pair.first, other.pair.first)
+    assert first.pair.first.shape == (128, 128, 3)
+    assert not (first.pair.mask & ~first.pair.region).any()
+
+
+def test_a_severe_example_stays_whole_under_augmentation(sample):
+    example = make_example(sample, 5, ALWAYS_SEVERE, PairAugmentation(AugmentationSettings()))
+    assert np.array_equal(example.pair.mask, example.pair.region)
