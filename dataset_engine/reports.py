@@ -1,0 +1,103 @@
+"""Tables that commands print: what an ingest did, how far the work is, what an export holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from dataset_engine.ingest import IngestReport
+from dataset_engine.progress import Advance
+from dataset_engine.shards import VerifyReport, VersionReport
+from dataset_engine.store.queries import StatusReport
+from dataset_engine.taxonomy import Status
+
+EXAMPLES = 10
+
+
+def ingest_table(report: IngestReport) -> RenderableType:
+    """Counts of an ingest, and what it set aside for which reason."""
+    table = Table("images", "count", title="ingest")
+    table.add_row("added", str(report.added))
+    table.add_row("in the store already", str(report.known))
+    for reason, count in sorted(report.reasons.items()):
+        table.add_row(f"set aside: {reason}", str(count))
+    lines: list[RenderableType] = [table, f"{report.pairs} new pairs"]
+    lines += [f"  {left.path}: {left.reason}, {left.detail}" for left in report.left[:EXAMPLES]]
+    if report.report is not None:
+        lines.append(f"every file that was set aside: {report.report}")
+    return Group(*lines)
+
+
+def status_tables(report: StatusReport) -> RenderableType:
+    """What `engine status` shows."""
+    pairs = Table("pairs", "count", title=f"{sum(report.pairs.values())} pairs")
+    for status in Status:
+        pairs.add_row(status, str(report.pairs[status]))
+    scenarios = Table("scenario", "reviewed pairs")
+    for scenario, count in report.scenarios.items():
+        scenarios.add_row(scenario, str(count))
+    people = ", ".join(f"{count} {split}" for split, count in report.identities.items())
+    parts: list[RenderableType] = [
+        f"{report.images} images of {sum(report.identities.values())} identities ({people})",
+        pairs,
+        f"{report.seeds_annotated} of {report.seeds} seed pairs are annotated",
+        scenarios,
+    ]
+    if report.rounds:
+        rounds = Table("round", "model", "stage", "IoU", "all-ones IoU", "conflict recall")
+        for round_ in report.rounds:
+            unet = round_["metrics"].get("unet", {})
+            ones = round_["metrics"].get("all_ones", {})
+            rounds.add_row(
+                str(round_["number"]),
+                round_["model_version"],
+                round_["stage"],
+                share(unet.get("iou")),
+                share(ones.get("iou")),
+                share(unet.get("conflict_recall")),
+            )
+        parts.append(rounds)
+    left = ", ".join(f"{count} {reason}" for reason, count in sorted(report.set_aside.items()))
+    if left:
+        parts.append(f"files set aside: {left}")
+    if report.unusable:
+        parts.append(f"[yellow]{report.unusable} annotations could not be read[/]")
+    return Group(*parts)
+
+
+def export_table(report: VersionReport) -> RenderableType:
+    """What a version of the export holds."""
+    made = "new version" if report.created else "nothing changed since version"
+    table = Table("", "count", title=f"{made} {report.version}")
+    table.add_row("triplets", str(report.triplets))
+    table.add_row("shards", f"{report.shards} ({report.linked} as they were)")
+    table.add_row("size", f"{report.size / 2**20:.1f} MiB")
+    table.add_row("difference", f"+{report.added} -{report.removed} ~{report.changed}")
+    lines: list[RenderableType] = [table]
+    lines += [f"set aside {left.key}: {left.reason}" for left in report.set_aside[:EXAMPLES]]
+    lines += [f"[yellow]let through: {finding}[/]" for finding in report.allowed[:EXAMPLES]]
+    lines.append(f"{report.folder}")
+    return Group(*lines)
+
+
+def verify_line(report: VerifyReport) -> RenderableType:
+    """What a verification found."""
+    parts: list[RenderableType] = [f"[red]broken[/] {problem}" for problem in report.problems]
+    verdict = "sound" if report.sound else f"{len(report.problems)} problems"
+    parts.append(
+        f"{report.version}: {report.samples} samples in {report.shards} shards, "
+        f"{report.size / 2**20:.1f} MiB read: {verdict}"
+    )
+    return Group(*parts)
+
+
+def share(value: float | None) -> str:
+    """A share with three decimals, or a dash where it is not defined."""
+    return "-" if value is None else f"{value:.3f}"
+
+
+def named(advance: Advance) -> Callable[[str, int, int | None], None]:
+    """A progress bar for a work of several parts: the bar starts anew with each."""
+    return lambda _, done, total: advance(done, total)
