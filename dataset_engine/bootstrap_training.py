@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 import numpy as np
 import torch
@@ -45,7 +46,7 @@ class BootstrapSettings:
     """How the bootstrap U-Net is trained; the defaults are what measured best (docs/refsel.md)."""
 
     seed: int = 0
-    steps: int = 300
+    steps: int = 240
     batch_size: int = 8
     learning_rate: float = 1e-3
     weight_decay: float = 1e-2
@@ -118,6 +119,7 @@ def train_bootstrap(
         lr=settings.learning_rate,
         betas=(0.5, 0.999),
         weight_decay=settings.weight_decay,
+        fused=True,
     )
     run = _identify_run(settings, start_from, len(train))
     state_path = folder / STATE_NAME
@@ -253,12 +255,10 @@ def _batches(
             gathered = []
 
 
-def _identify_run(
-    settings: BootstrapSettings, start_from: Path | None, pairs: int
-) -> dict[str, Any]:
-    """What has to be equal for a kept state to be gone on with."""
+def _identify_run(settings: BootstrapSettings, start_from: Path | None, pairs: int) -> str:
+    """What has to be equal for a kept state to be gone on with, as JSON."""
     described = dataclasses.asdict(settings)
     for unimportant in ("checkpoint_every", "workers", "cache_bytes"):
         del described[unimportant]
-    described["model"]["first_input"] = str(described["model"]["first_input"])
-    return {"settings": described, "start_from": str(start_from), "pairs": pairs}
+    described |= {"start_from": str(start_from), "pairs": pairs}
+    return json.dumps(described, sort_keys=True)

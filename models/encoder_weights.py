@@ -10,6 +10,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+import timm
 import torch
 from safetensors.torch import load_file
 from segmentation_models_pytorch.encoders import encoders as known_encoders
@@ -17,6 +18,8 @@ from segmentation_models_pytorch.encoders import get_encoder
 from torch import Tensor
 
 IMAGENET = "imagenet"
+TIMM = "tu-"
+"""How segmentation-models-pytorch begins the names of the encoders that it takes from timm."""
 DOWNLOAD_DEADLINE_S = 60.0
 # Where a whole network was saved, the encoder's tensors carry one of these prefixes.
 PREFIXES = ("unet.encoder.", "encoder.")
@@ -56,6 +59,8 @@ def load_encoder_weights(
     wanted = get_encoder(encoder, in_channels=3, weights=None).state_dict()
     # A classification head is no part of an encoder.
     state = {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
+    if encoder.startswith(TIMM) and not any(name.startswith("model.") for name in state):
+        state = {f"model.{name}": tensor for name, tensor in state.items()}
     wrong = [
         name
         for name in wanted
@@ -79,8 +84,14 @@ def _encoder_part(loaded: dict[str, Tensor]) -> dict[str, Tensor]:
     return loaded
 
 
+def _published(encoder: str) -> bool:
+    if encoder.startswith(TIMM):
+        return bool(timm.models.is_model_pretrained(encoder.removeprefix(TIMM)))
+    return IMAGENET in known_encoders.get(encoder, {}).get("pretrained_settings", {})
+
+
 def _imagenet(encoder: str, deadline_s: float) -> EncoderWeights:
-    if IMAGENET not in known_encoders.get(encoder, {}).get("pretrained_settings", {}):
+    if not _published(encoder):
         return EncoderWeights(
             None,
             f"encoder {encoder}: no ImageNet weights are published, starts from random weights",
@@ -89,7 +100,8 @@ def _imagenet(encoder: str, deadline_s: float) -> EncoderWeights:
 
     def fetch() -> None:
         try:
-            answer.append(get_encoder(encoder, in_channels=3, weights=IMAGENET).state_dict())
+            weights = True if encoder.startswith(TIMM) else IMAGENET
+            answer.append(get_encoder(encoder, in_channels=3, weights=weights).state_dict())
         except Exception as error:
             answer.append(error)
 

@@ -48,20 +48,31 @@ class FirstInput(StrEnum):
     DEGRADED = "degraded"
 
 
+class Comparison(StrEnum):
+    """How the two images meet.
+
+    `STACKED` is Eq. 1 to the letter: six channels into one encoder. `SIAMESE` runs one three-channel
+    encoder on each image and joins both features with their difference at every scale, which learns
+    more from few pairs (docs/refsel.md).
+    """
+
+    STACKED = "stacked"
+    SIAMESE = "siamese"
+
+
 @dataclass(frozen=True)
 class RefSelConfig:
     """Everything that is needed to rebuild a RefSel beside its weights.
 
     `working_size` is the side in pixels at which the U-Net runs (None: at the input's own size);
     inputs are resized to it and logits are brought back, so one model serves any input size.
-    `difference` adds |first - reference| of the normalised images as three more channels inside.
     """
 
-    encoder: str = "resnet18"
+    encoder: str = "tu-resnet10t"
     encoder_weights: str | None = None
     decoder_channels: tuple[int, ...] = (128, 64, 48, 32, 16)
     working_size: int | None = 256
-    difference: bool = False
+    comparison: Comparison = Comparison.SIAMESE
     first_input: FirstInput = FirstInput.GROUND_TRUTH
     threshold: float = 0.5
     data_version: str = "unversioned"
@@ -96,7 +107,8 @@ class RefSel(nn.Module):
         """
         super().__init__()
         self.config = config
-        channels = 9 if config.difference else 6
+        siamese = config.comparison is Comparison.SIAMESE
+        channels = 3 if siamese else 6
         try:
             self.unet = smp.Unet(
                 config.encoder,
@@ -112,19 +124,25 @@ class RefSel(nn.Module):
             ) from error
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
+        widths = self.unet.encoder.out_channels[1:] if siamese else []
+        self.joins = nn.ModuleList(_join(width) for width in widths)
         self.encoder_weights_note = ""
         if initialise_encoder and config.encoder_weights is not None:
-            found = load_encoder_weights(config.encoder, config.encoder_weights)
-            self._take_encoder(found, channels)
+            self._take_encoder(load_encoder_weights(config.encoder, config.encoder_weights))
 
-    def _take_encoder(self, found: EncoderWeights, channels: int) -> None:
+    def _take_encoder(self, found: EncoderWeights) -> None:
         self.encoder_weights_note = found.note
         if found.state is None:
             return
-        encoder = smp.encoders.get_encoder(self.config.encoder, in_channels=3, weights=None)
-        encoder.load_state_dict(found.state)
-        encoder.set_in_channels(channels, pretrained=True)
-        self.unet.encoder = encoder
+        wanted = self.unet.encoder.state_dict()
+        # The first convolution of a stacked encoder sees two images: half of the weights for each.
+        state = {
+            name: tensor
+            if tensor.shape == wanted[name].shape
+            else torch.cat([tensor, tensor], dim=1) / 2
+            for name, tensor in found.state.items()
+        }
+        self.unet.encoder.load_state_dict(state)
 
     def forward(self, first: Tensor, reference: Tensor) -> Tensor:
         """Logits of the two classes.
@@ -162,9 +180,15 @@ class RefSel(nn.Module):
         )
 
     def _run(self, pair: Tensor) -> Tensor:
-        if self.config.difference:
-            pair = torch.cat([pair, (pair[:, :3] - pair[:, 3:]).abs()], dim=1)
-        logits: Tensor = self.unet(pair)
+        if self.config.comparison is Comparison.STACKED:
+            stacked: Tensor = self.unet(pair)
+            return stacked
+        both = torch.cat([pair[:, :3], pair[:, 3:]]).contiguous(memory_format=torch.channels_last)
+        joined = [pair]
+        for join, features in zip(self.joins, self.unet.encoder(both)[1:], strict=True):
+            first, reference = features.chunk(2)
+            joined.append(join(torch.cat([first, reference, (first - reference).abs()], dim=1)))
+        logits: Tensor = self.unet.segmentation_head(self.unet.decoder(joined))
         return logits
 
     def probability(self, first: Tensor, reference: Tensor) -> Tensor:
@@ -216,6 +240,13 @@ class RefSel(nn.Module):
         return model.eval()
 
 
+def _join(width: int) -> nn.Sequential:
+    """Both images' features and their difference, 3 * `width` channels, to what the decoder takes."""
+    return nn.Sequential(
+        nn.Conv2d(3 * width, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
+    )
+
+
 def _read_config(path: Path) -> RefSelConfig:
     try:
         fields: Any = json.loads(path.read_text(encoding="utf-8"))
@@ -239,6 +270,7 @@ def _read_config(path: Path) -> RefSelConfig:
         )
     try:
         fields["decoder_channels"] = tuple(fields["decoder_channels"])
+        fields["comparison"] = Comparison(fields["comparison"])
         fields["first_input"] = FirstInput(fields["first_input"])
         return RefSelConfig(**fields)
     except (TypeError, ValueError) as error:

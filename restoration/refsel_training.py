@@ -204,6 +204,7 @@ def _optimiser(model: RefSel, settings: RefSelTraining) -> torch.optim.AdamW:
         lr=settings.learning_rate,
         betas=(settings.beta1, settings.beta2),
         weight_decay=settings.weight_decay,
+        fused=True,
     )
 
 

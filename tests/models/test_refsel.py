@@ -9,7 +9,7 @@ import torch
 
 from models import encoder_weights
 from models.encoder_weights import load_encoder_weights
-from models.refsel import CheckpointError, FirstInput, RefSel, RefSelConfig
+from models.refsel import CheckpointError, Comparison, FirstInput, RefSel, RefSelConfig
 
 TINY = RefSelConfig(
     encoder="resnet18",
@@ -55,11 +55,32 @@ def test_the_two_inputs_play_different_parts(saved):
         assert not torch.allclose(model(first, reference), model(reference, first))
 
 
-def test_it_has_six_input_channels_and_nine_with_the_difference():
-    assert RefSel(TINY).unet.encoder.conv1.in_channels == 6
-    with_difference = RefSel(replace(TINY, difference=True, working_size=None))
-    assert with_difference.unet.encoder.conv1.in_channels == 9
-    assert with_difference(*_pair(32)).shape == (2, 2, 32, 32)
+@pytest.mark.parametrize("comparison", list(Comparison))
+def test_both_comparisons_keep_the_size_and_survive_saving(comparison, tmp_path):
+    model = RefSel(replace(TINY, comparison=comparison, working_size=None)).eval()
+    assert model.unet.encoder.conv1.in_channels == (3 if comparison == "siamese" else 6)
+    model.save_pretrained(tmp_path)
+    loaded = RefSel.from_pretrained(tmp_path)
+    assert loaded.config.comparison is comparison
+    with torch.no_grad():
+        logits = loaded(*_pair(64))
+        assert logits.shape == (2, 2, 64, 64)
+        assert torch.equal(logits, model(*_pair(64)))
+
+
+def test_a_siamese_answer_does_not_depend_on_the_rest_of_the_batch():
+    model = RefSel(replace(TINY, comparison=Comparison.SIAMESE)).eval()
+    first, reference = _pair(32)
+    with torch.no_grad():
+        together, alone = model(first, reference), model(first[1:], reference[1:])
+    assert torch.allclose(together[1:], alone, atol=1e-5)
+
+
+def test_the_default_is_what_measured_best():
+    model = RefSel(RefSelConfig())
+    assert model.config.comparison is Comparison.SIAMESE
+    assert model.config.encoder == "tu-resnet10t"
+    assert sum(part.numel() for part in model.parameters()) < 8e6
 
 
 def test_a_saved_model_loads_with_the_same_function_and_config(saved):
@@ -100,6 +121,7 @@ def _copy(folder: Path, to: Path) -> Path:
         (lambda f: _edit(f, encoder="resnet34"), "does not fit"),
         (lambda f: _edit(f, encoder="resnet1"), "cannot be built"),
         (lambda f: _edit(f, first_input="both"), "both"),
+        (lambda f: _edit(f, comparison="by eye"), "by eye"),
         (lambda f: _edit(f, format=99), "not a RefSel config of format"),
     ],
 )
@@ -162,12 +184,25 @@ def test_an_encoder_can_start_from_a_file(saved, tmp_path):
     state = get_encoder("resnet18", in_channels=3, weights=None).state_dict()
     path = tmp_path / "resnet18.safetensors"
     save_file(state | {"fc.weight": torch.zeros(10, 512), "fc.bias": torch.zeros(10)}, path)
-    model = RefSel(replace(TINY, encoder_weights=str(path)))
+    stacked = replace(TINY, comparison=Comparison.STACKED, encoder_weights=str(path))
+    model = RefSel(stacked)
     assert str(path) in model.encoder_weights_note
     assert torch.equal(model.unet.encoder.layer1[0].conv1.weight, state["layer1.0.conv1.weight"])
     assert torch.allclose(
         model.unet.encoder.conv1.weight[:, :3], state["conv1.weight"] * 0.5, atol=1e-6
     )
+
+
+def test_a_timm_encoder_takes_the_names_of_timms_own_files(tmp_path):
+    import timm
+    from safetensors.torch import save_file
+
+    state = timm.create_model("test_resnet", pretrained=False).state_dict()
+    path = tmp_path / "test_resnet.safetensors"
+    save_file(state, path)
+    model = RefSel(replace(TINY, encoder="tu-test_resnet", encoder_weights=str(path)))
+    name = "layer1.0.conv1.weight"
+    assert torch.equal(model.unet.encoder.state_dict()[f"model.{name}"], state[name])
 
 
 def test_an_encoder_file_that_does_not_fit_is_an_error(tmp_path):

@@ -127,11 +127,11 @@ def test_an_empty_split_is_refused(tmp_path: Path):
 def test_it_learns_to_drop_the_conflict(tmp_path: Path):
     settings = replace(
         SETTINGS,
-        steps=40,
+        steps=100,
         batch_size=4,
         accumulate=1,
-        validate_every=40,
-        checkpoint_every=40,
+        validate_every=100,
+        checkpoint_every=100,
         ema_decay=0.9,
         model=replace(TINY, working_size=64),
     )
@@ -139,5 +139,6 @@ def test_it_learns_to_drop_the_conflict(tmp_path: Path):
         Discs(8, 0), Discs(4, 1), tmp_path, settings, bootstrap=None, data_version="v001"
     )
     everything = report.evaluation.everything
-    assert everything.scores.iou > everything.all_ones.iou
     assert everything.scores.conflict_recall > 0.5
+    assert everything.scores.conflict_iou > 0.3
+    assert everything.all_ones.conflict_iou == 0.0
