@@ -113,7 +113,9 @@ def hold_open(store: Store, settings: Settings) -> None:
     Where Label Studio and the service both run elsewhere, it prepares the project and returns.
     """
     signal.signal(signal.SIGTERM, _interrupt)
-    with open_workplace(store, settings, console.print) as workplace:
+    with ExitStack() as stack:
+        with console.status("opening the workplace") as status:
+            workplace = stack.enter_context(open_workplace(store, settings, status.update))
         console.print(f"\nAnnotate at [bold]{workplace.url}[/]")
         if settings.label_studio_url is None:
             console.print(login_line(store.home))

@@ -37,7 +37,8 @@ class Store:
 
     def __init__(self, settings: Settings) -> None:
         self.home = settings.home.absolute()
-        self.home.mkdir(parents=True, exist_ok=True)
+        # faces are personal data: a new home is its owner's alone
+        self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.served = self.home / "images"
         self.images = Blobs(self.served / "aligned", ".jpg")
         self.masks = Blobs(self.home / "masks", ".png")

@@ -61,7 +61,7 @@ def shared_home(
     )
     store = Store(settings)
     rendered = tmp_path_factory.mktemp("rendered")
-    write_sample(rendered, identities=2, shots=3, seed=5)
+    write_sample(rendered, identities=2, shots=4, seed=5)
     ingest(store, settings, rendered, workers=1)
     if FACES:
         ingest(store, settings, Path(FACES), workers=1)
