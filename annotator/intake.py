@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import select
 
 from annotator.results import AnnotationError, parse_annotation
 from dataset_engine.store import Store
+from dataset_engine.store.queries import latest_proposal
 from dataset_engine.store.reviews import (
     Decision,
     EventKind,
@@ -87,9 +90,9 @@ def take_annotation(
             parsed = parse_annotation(annotation, store.mask(region_sha256))
             if parsed.verdict is None:
                 raise AnnotationError("no verdict was given: pick accept or reject")
-            if parsed.verdict == "accept" and parsed.mask is None:
-                raise AnnotationError("accepted, but there is no mask")
             accepted, mask = parsed.verdict == "accept", parsed.mask
+            if accepted and mask is None:
+                mask = _empty_proposal(store, pair_id)
             conflicts = parsed.conflicts
         except AnnotationError as error:
             kind, detail = EventKind.UNUSABLE, str(error)
@@ -126,16 +129,25 @@ def take_deletion(store: Store, project_id: int, annotation: int, source: Source
     return Taken(recorded)
 
 
-def project_row(store: Store, server: str, project: int) -> int:
-    """The row id of a Label Studio project, made when it is new."""
+def project_row(store: Store, server: str, project: int, made_at: datetime | None = None) -> int:
+    """The row id of a Label Studio project, made when it is new.
+
+    Args:
+        store: the store.
+        server: see `AnnotationProject.server`.
+        project: Label Studio's project id.
+        made_at: when the server made the project: another moment is another project.
+    """
     with store.writing() as session:
         row = session.scalars(
             select(AnnotationProject).where(
-                AnnotationProject.server == server, AnnotationProject.project == project
+                AnnotationProject.server == server,
+                AnnotationProject.project == project,
+                AnnotationProject.made_at == made_at,
             )
         ).one_or_none()
         if row is None:
-            row = AnnotationProject(server=server, project=project)
+            row = AnnotationProject(server=server, project=project, made_at=made_at)
             session.add(row)
             session.flush()
         return row.id
@@ -151,6 +163,20 @@ def number_in(fields: Mapping[str, Any], name: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < MOST_ROWS:
         raise AnnotationError(f"{name} is {str(value)[:40]!r}, not a row number")
     return value
+
+
+def _empty_proposal(store: Store, pair_id: int) -> NDArray[np.bool_]:
+    """The mask of a proposal that keeps nothing: Label Studio has no region to show for it.
+
+    Raises:
+        AnnotationError: the pair's proposal keeps something, so the mask was erased or forgotten.
+    """
+    with store.reading() as session:
+        proposal = latest_proposal(session, pair_id)
+    mask = None if proposal is None else store.mask(proposal.mask_sha256)
+    if mask is None or mask.any():
+        raise AnnotationError("accepted, but there is no mask")
+    return mask
 
 
 def _time(annotation: Mapping[str, Any]) -> datetime:

@@ -138,14 +138,26 @@ class LabelStudio:
     ) -> None:
         self.close()
 
-    def ensure_project(self, title: str) -> int:
-        """The id of the project with this title, made or brought to the engine's settings.
+    def project_made_at(self, project: int) -> datetime | None:
+        """When the server made a project, or None where there is no such project."""
+        found = self._sdk.projects.list(ids=str(project))
+        for one in islice(found, found.response.count):
+            if one.id == project:
+                made_at: datetime | None = one.created_at
+                return made_at
+        return None
+
+    def ensure_project(self, title: str, number: int | None = None) -> int:
+        """The id of the project, made or brought to the engine's settings.
+
+        Args:
+            title: title of a project that is made, or looked for.
+            number: id of the project where it is known: people may have given it another title.
 
         Returns:
             Label Studio's project id.
         """
         wanted: dict[str, Any] = {
-            "title": title,
             "label_config": labelling_config(),
             "show_collab_predictions": True,
             "sampling": "Uncertainty sampling",
@@ -155,15 +167,17 @@ class LabelStudio:
             "show_skip_button": True,
             "enable_empty_annotation": True,
         }
-        found = self._sdk.projects.list(title=title)
+        found = self._sdk.projects.list(
+            **({"title": title} if number is None else {"ids": str(number)})
+        )
         # Without a count, the SDK asks for pages until one is refused.
         for project in islice(found, found.response.count):
-            if project.title == title:
+            if project.title == title if number is None else project.id == number:
                 changed = {k: v for k, v in wanted.items() if getattr(project, k) != v}
                 if changed:
                     self._sdk.projects.update(project.id, **changed)
                 return int(project.id)
-        return int(self._sdk.projects.create(**wanted).id)
+        return int(self._sdk.projects.create(title=title, **wanted).id)
 
     def ensure_storage(self, project: int, path: Path) -> int:
         """Allow the project's tasks to show the files below a folder of the server's machine.

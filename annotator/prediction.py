@@ -21,7 +21,7 @@ from dataset_engine.store.proposals import (
     add_proposals,
     propose_face_region,
 )
-from dataset_engine.store.queries import latest_proposal, latest_round, pair_by_key
+from dataset_engine.store.queries import latest_proposal, pair_by_key, usable_round
 from dataset_engine.store.tables import Pair, Proposal, Round
 from dataset_engine.stored_pairs import model_folder, pair_files
 from models.refsel import RefSel
@@ -42,14 +42,14 @@ class Predictor:
     def model_version(self) -> str:
         """The version that proposals have now."""
         with self._store.reading() as session:
-            round_ = latest_round(session)
-            return round_.model_version if round_ and round_.stage != "training" else FACE_REGION
+            round_ = usable_round(session)
+        return round_.model_version if round_ else FACE_REGION
 
     def warm_up(self) -> None:
         """Load the newest model, so that no annotator waits for it."""
         with self._store.reading() as session:
-            round_ = latest_round(session)
-        if round_ and round_.stage != "training":
+            round_ = usable_round(session)
+        if round_ is not None:
             self._model(round_)
 
     def predict(self, tasks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -91,8 +91,8 @@ class Predictor:
     def _compute(self, pair: Pair) -> Proposal:
         store = self._store
         with store.reading() as session:
-            round_ = latest_round(session)
-        if round_ is None or round_.stage == "training":
+            round_ = usable_round(session)
+        if round_ is None:
             propose_face_region(store, [pair])
         else:
             made = [

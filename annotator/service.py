@@ -100,14 +100,16 @@ def create_app(store: Store, server: str, secret: str, body_limit: int) -> FastA
             raise HTTPException(403, f"the {SECRET_HEADER} header is missing or wrong")
         try:
             project_id = _project_id(store, server, number_in(request.project, "id"))
-            taken = _take(store, project_id, request)
+            taken, refused = _take(store, project_id, request)
         except UnknownTaskError as error:
             raise HTTPException(404, str(error)) from error
         except AnnotationError as error:
             raise HTTPException(422, str(error)) from error
         unusable = [one.unusable for one in taken if one.unusable]
-        if unusable:
-            raise HTTPException(422, "; ".join(unusable))
+        if unusable or refused:
+            unknown = all(isinstance(error, UnknownTaskError) for error in refused)
+            detail = "; ".join([*unusable, *map(str, refused)])
+            raise HTTPException(404 if refused and unknown and not unusable else 422, detail)
         return {
             "taken": [{"new": one.recorded.new, "status": one.recorded.status} for one in taken]
         }
@@ -126,29 +128,44 @@ def serve(store: Store, settings: Settings, host: str, port: int) -> None:
     uvicorn.run(app, host=host, port=port, log_level="info")
 
 
-def _take(store: Store, project_id: int, request: WebhookRequest) -> list[Taken]:
+def _take(
+    store: Store, project_id: int, request: WebhookRequest
+) -> tuple[list[Taken], list[Exception]]:
+    """Take everything that a webhook brings; what is refused does not keep the rest from being taken."""
     if request.action in SUBMITTED and request.annotation is not None:
-        return [take_annotation(store, project_id, request.annotation, Source.WEBHOOK)]
-    if request.action == "ANNOTATIONS_CREATED":
-        return [
-            take_annotation(store, project_id, annotation, Source.WEBHOOK)
-            for annotation in request.annotations
-        ]
-    if request.action == "ANNOTATIONS_DELETED":
-        return [
-            take_deletion(store, project_id, number_in(annotation, "id"), Source.WEBHOOK)
-            for annotation in request.annotations
-        ]
-    raise AnnotationError(f"action {request.action!r} is not one that the engine takes")
+        items, take = [request.annotation], _take_submitted
+    elif request.action == "ANNOTATIONS_CREATED":
+        items, take = request.annotations, _take_submitted
+    elif request.action == "ANNOTATIONS_DELETED":
+        items, take = request.annotations, _take_deleted
+    else:
+        raise AnnotationError(f"action {request.action[:40]!r} is not one that the engine takes")
+    taken: list[Taken] = []
+    refused: list[Exception] = []
+    for item in items:
+        try:
+            taken.append(take(store, project_id, item))
+        except (UnknownTaskError, AnnotationError) as error:
+            refused.append(error)
+    return taken, refused
+
+
+def _take_submitted(store: Store, project_id: int, annotation: dict[str, Any]) -> Taken:
+    return take_annotation(store, project_id, annotation, Source.WEBHOOK)
+
+
+def _take_deleted(store: Store, project_id: int, annotation: dict[str, Any]) -> Taken:
+    return take_deletion(store, project_id, number_in(annotation, "id"), Source.WEBHOOK)
 
 
 def _project_id(store: Store, server: str, project: int) -> int:
     with store.reading() as session:
         row = session.scalars(
-            select(AnnotationProject.id).where(
-                AnnotationProject.server == server, AnnotationProject.project == project
-            )
-        ).one_or_none()
+            select(AnnotationProject.id)
+            .where(AnnotationProject.server == server, AnnotationProject.project == project)
+            .order_by(AnnotationProject.id.desc())
+            .limit(1)
+        ).first()
     if row is None:
         raise UnknownTaskError(f"project {project} is not one of this engine's")
     return row

@@ -17,9 +17,17 @@ from sqlalchemy import func, select
 from annotator.intake import UnknownTaskError, take_annotation, take_deletion
 from annotator.results import AnnotationError
 from dataset_engine.progress import Advance, silent
-from dataset_engine.store import Store
+from dataset_engine.store import BlobError, Store
 from dataset_engine.store.reviews import EventKind, Source
 from dataset_engine.store.tables import Event
+
+FEW = 10
+MOST_GONE = 0.2
+"""Share of the annotations that people are believed to have deleted between two syncs."""
+
+
+class MassDeletionError(RuntimeError):
+    """A large part of the known annotations is gone from the server."""
 
 
 @dataclass
@@ -46,6 +54,8 @@ def sync(
     project_id: int,
     annotations: Iterable[Mapping[str, Any]],
     progress: Advance = silent,
+    *,
+    accept_deletions: bool = False,
 ) -> SyncReport:
     """Reconcile the store with every annotation of a project.
 
@@ -54,6 +64,11 @@ def sync(
         project_id: row id of the annotation project.
         annotations: all annotations that the server holds, skipped ones included.
         progress: called with the number of annotations read so far.
+        accept_deletions: believe it when a large part of the annotations is gone.
+
+    Raises:
+        MassDeletionError: so many annotations are gone that the server is rather at fault (an old
+            backup was put back, or another server answers).
 
     Deletions are only concluded once the whole listing has been read: a server that breaks off in
     the middle raises here and nothing is taken for deleted.
@@ -72,13 +87,20 @@ def sync(
         except UnknownTaskError:
             report.foreign += 1
             continue
-        except AnnotationError as error:
+        except (AnnotationError, BlobError) as error:
             report.unusable[str(number)] = str(error)
             continue
         report.recorded += taken.recorded.new
         if taken.unusable:
             report.unusable[str(number)] = taken.unusable
-    for gone in sorted(known_before - present):
+    vanished = known_before - present
+    if len(vanished) > max(FEW, MOST_GONE * len(known_before)) and not accept_deletions:
+        raise MassDeletionError(
+            f"{len(vanished)} of {len(known_before)} annotations are not on the server any more. "
+            "Nothing was taken back. If people really deleted them, run "
+            "`engine sync --accept-deletions`; else put the server's data back"
+        )
+    for gone in sorted(vanished):
         report.deleted += take_deletion(store, project_id, gone, Source.SYNC).recorded.new
     return report
 

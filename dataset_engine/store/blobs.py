@@ -56,11 +56,16 @@ class Blobs:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write bytes so that the file is whole or absent, also after a crash."""
+    """Write bytes so that the file is whole or absent, also after a crash.
+
+    Others may read the file if they may enter its folder: servers run as other users, and it is the
+    home that keeps people out.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, 0o644)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from numpy.typing import NDArray
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.orm import Session, sessionmaker
@@ -82,9 +84,19 @@ class Store:
 
 
 def open_engine(url: str) -> Engine:
-    """Open an engine; on SQLite with WAL, a busy timeout, foreign keys and explicit BEGINs."""
+    """Open an engine; on SQLite with WAL, a busy timeout, foreign keys and explicit BEGINs.
+
+    Raises:
+        RuntimeError: the package that speaks to this kind of database is not installed.
+    """
     if make_url(url).get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True)
+        try:
+            return create_engine(url, pool_pre_ping=True)
+        except ModuleNotFoundError as error:
+            raise RuntimeError(
+                f"{make_url(url).drivername} needs the package {error.name}: install it "
+                "(for PostgreSQL: `pip install 'refstar-engine[postgres]'`)"
+            ) from error
     engine = create_engine(url)
 
     @event.listens_for(engine, "connect")
@@ -109,14 +121,41 @@ def open_engine(url: str) -> Engine:
 def alembic_config(url: str) -> Config:
     """Alembic's configuration for this database, without an ini file."""
     config = Config()
-    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    # Alembic's options are templates, in which % is special
+    location = str(Path(migrations.__file__).parent).replace("%", "%%")
+    config.set_main_option("script_location", location)
     config.attributes["url"] = url
     return config
 
 
 def upgrade(url: str, revision: str = "head") -> None:
-    """Bring the database's schema up to a revision; a database that is there already stays as is."""
-    command.upgrade(alembic_config(url), revision)
+    """Bring the database's schema up to a revision; a database that is there already stays as is.
+
+    Raises:
+        RuntimeError: the schema is of a revision that is unknown here.
+    """
+    config = alembic_config(url)
+    script = ScriptDirectory.from_config(config)
+    current = _revisions(url)
+    # looked up first, because migrating takes the write lock even where there is nothing to do
+    if current == {step.revision for step in script.get_revisions(revision)}:
+        return
+    if unknown := current - {step.revision for step in script.walk_revisions()}:
+        shown = make_url(url).render_as_string()
+        raise RuntimeError(
+            f"the database {shown} has the schema {', '.join(unknown)}, which is unknown here: "
+            "a newer engine made it, so use that one"
+        )
+    command.upgrade(config, revision)
+
+
+def _revisions(url: str) -> set[str]:
+    engine = open_engine(url)
+    try:
+        with engine.connect() as connection:
+            return set(MigrationContext.configure(connection).get_current_heads())
+    finally:
+        engine.dispose()
 
 
 def downgrade(url: str, revision: str) -> None:

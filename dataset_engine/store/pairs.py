@@ -24,16 +24,19 @@ def seeded_fraction(seed: int, *parts: str) -> float:
 def add_identities(
     session: Session, names: Iterable[str], seed: int, source: str, licence: str
 ) -> dict[str, Identity]:
-    """Find or create identities; a new one goes, whole, to the split that is most behind its share.
+    """Find or create identities of a source, by name.
 
-    An identity keeps its split for ever, whatever is added later.
+    A new one goes, whole, to the split that is most behind its share, and keeps it for ever, whatever
+    is added later. One that is known keeps its licence, too (see `relicense`).
     """
     names = list(names)
     known = {
         identity.name: identity
         for start in range(0, len(names), 500)
         for identity in session.scalars(
-            select(Identity).where(Identity.name.in_(names[start : start + 500]))
+            select(Identity).where(
+                Identity.source == source, Identity.name.in_(names[start : start + 500])
+            )
         )
     }
     counts = dict.fromkeys(Split, 0)
@@ -48,6 +51,18 @@ def add_identities(
         session.add(known[name])
     session.flush()
     return known
+
+
+def relicense(identities: Iterable[Identity], licence: str) -> int:
+    """Give identities another licence.
+
+    Returns:
+        How many had a different one.
+    """
+    changed = [identity for identity in identities if identity.licence != licence]
+    for identity in changed:
+        identity.licence = licence
+    return len(changed)
 
 
 def pair_key(gt_sha256: str, ref_sha256: str) -> str:
@@ -75,9 +90,8 @@ def add_pairs(session: Session, identity_id: int, seed: int, limit: int) -> int:
         ),
         key=lambda candidate: candidate[0],
     )
-    new = candidates[: max(0, limit - len(existing))]
-    for rank, (fraction, gt, ref) in enumerate(new, start=len(existing)):
-        pair = Pair(
+    new = [
+        Pair(
             key=pair_key(gt.sha256, ref.sha256),
             identity_id=identity_id,
             gt_id=gt.id,
@@ -85,9 +99,14 @@ def add_pairs(session: Session, identity_id: int, seed: int, limit: int) -> int:
             # each identity's first pair comes before any identity's second one
             position=rank + fraction,
         )
-        session.add(pair)
-        session.flush()
-        session.add(PairState(pair_id=pair.id, status=Status.UNLABELLED))
+        for rank, (fraction, gt, ref) in enumerate(
+            candidates[: max(0, limit - len(existing))], start=len(existing)
+        )
+    ]
+    session.add_all(new)
+    session.flush()
+    session.add_all(PairState(pair_id=pair.id, status=Status.UNLABELLED) for pair in new)
+    session.flush()
     return len(new)
 
 

@@ -56,7 +56,7 @@ def add_proposals(
                 )
             )
         session.flush()
-        for pair_id, _, _ in new:
+        for pair_id in sorted(pair_id for pair_id, _, _ in new):
             derive(session, pair_id)
     return len(new)
 

@@ -105,6 +105,19 @@ def seeds_annotated(session: Session) -> int:
     )
 
 
+def seeds_open(session: Session) -> int:
+    """How many seed pairs nobody has decided on yet."""
+    return (
+        session.scalar(
+            select(func.count())
+            .select_from(Pair)
+            .join(PairState)
+            .where(Pair.seed_rank.is_not(None), PairState.status.in_(UNDECIDED))
+        )
+        or 0
+    )
+
+
 def pair_by_key(session: Session, key: str) -> Pair | None:
     """The pair of this key with its images, or None."""
     return session.scalars(_with_images(select(Pair).where(Pair.key == key))).one_or_none()
@@ -196,9 +209,17 @@ def latest_round(session: Session) -> Round | None:
     return session.scalars(select(Round).order_by(Round.number.desc()).limit(1)).first()
 
 
-def latest_event_id(session: Session) -> int:
-    """The newest event's id, 0 when there is none."""
-    return session.scalar(select(func.max(Event.id))) or 0
+def usable_round(session: Session) -> Round | None:
+    """The newest round whose U-Net is trained, or None."""
+    return session.scalars(
+        select(Round).where(Round.stage != "training").order_by(Round.number.desc()).limit(1)
+    ).first()
+
+
+def latest_decision_id(session: Session) -> int:
+    """The newest event that changed what is known of a mask, 0 when there is none."""
+    decided = Event.status.is_not(None) | (Event.kind == EventKind.DELETED)
+    return session.scalar(select(func.max(Event.id)).where(decided)) or 0
 
 
 def _with_images(query: Select[Pair]) -> Select[Pair]:
@@ -218,7 +239,7 @@ def _triplet(
 ) -> Triplet:
     return Triplet(
         key=pair.key,
-        identity=pair.identity.name,
+        identity=f"{pair.identity.source}/{pair.identity.name}",
         split=Split(pair.identity.split),
         gt=store.images.path(pair.gt.sha256),
         ref=store.images.path(pair.ref.sha256),

@@ -86,6 +86,7 @@ def record(store: Store, decision: Decision) -> Recorded:
         f":{'skip' if decision.kind is EventKind.SKIPPED else 'submit'}"
     )
     with store.writing() as session:
+        _lock(session, decision.pair_id)
         history = _annotation_events(session, decision.project_id, decision.annotation)
         if any(event.key == key for event in history):
             newest = history[-1]
@@ -129,6 +130,8 @@ def record_deletion(
         history = _annotation_events(session, project_id, annotation)
         if not history:
             return None
+        _lock(session, history[0].pair_id)
+        history = _annotation_events(session, project_id, annotation)
         newest = max(history, key=lambda event: (event.annotation_updated_at, event.id))
         if newest.kind == EventKind.DELETED:
             return Recorded(False, _status(session, newest.pair_id))
@@ -151,6 +154,7 @@ def record_deletion(
 
 def derive(session: Session, pair_id: int) -> PairState:
     """Derive a pair's state from its events and proposals, and keep it in ``pair_states``."""
+    _lock(session, pair_id)
     newest: dict[tuple[int | None, int | None], Event] = {}
     events = session.scalars(
         select(Event)
@@ -188,6 +192,15 @@ def rebuild(store: Store, pair_ids: Iterable[int]) -> int:
             before = _snapshot(session.get(PairState, pair_id))
             changed += before != _snapshot(derive(session, pair_id))
     return changed
+
+
+def _lock(session: Session, pair_id: int) -> None:
+    """Let nobody else derive this pair's state until the transaction ends.
+
+    SQLite has one writer at a time anyway; on PostgreSQL two transactions could each miss what the
+    other adds.
+    """
+    session.get(PairState, pair_id, with_for_update=True, populate_existing=True)
 
 
 def _snapshot(state: PairState | None) -> tuple[Any, ...] | None:

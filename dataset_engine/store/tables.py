@@ -93,12 +93,16 @@ class Base(DeclarativeBase):
 
 
 class Identity(Base):
-    """One person, and the split that this person's images belong to."""
+    """One person, and the split that this person's images belong to.
+
+    Folder names such as ``0001`` mean different people in different sources.
+    """
 
     __tablename__ = "identities"
+    __table_args__ = (UniqueConstraint("source", "name"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(String(255), unique=True)
+    name: Mapped[str] = mapped_column(String(255))
     split: Mapped[str] = mapped_column(String(16), index=True)
     source: Mapped[str] = mapped_column(String(255))
     licence: Mapped[str] = mapped_column(String(255))
@@ -198,15 +202,17 @@ class AnnotationProject(Base):
     """A project on a Label Studio server.
 
     ``server`` is the server's URL, or ``home`` for the one that the engine starts itself, whose port
-    may change from day to day.
+    may change from day to day. A server that was set up anew counts its projects from 1 again, so the
+    moment at which the server made the project tells the two apart.
     """
 
     __tablename__ = "annotation_projects"
-    __table_args__ = (UniqueConstraint("server", "project"),)
+    __table_args__ = (UniqueConstraint("server", "project", "made_at"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     server: Mapped[str] = mapped_column(String(512))
     project: Mapped[int]
+    made_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 

@@ -20,6 +20,8 @@ BEGIN RAISE EXCEPTION 'events are append-only'; END;
 $$ LANGUAGE plpgsql;
 CREATE TRIGGER events_guard BEFORE UPDATE OR DELETE ON events
 FOR EACH ROW EXECUTE FUNCTION events_are_append_only();
+CREATE TRIGGER events_guard_truncate BEFORE TRUNCATE ON events
+FOR EACH STATEMENT EXECUTE FUNCTION events_are_append_only();
 """
 
 
@@ -29,9 +31,12 @@ def upgrade() -> None:
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("server", sa.String(length=512), nullable=False),
         sa.Column("project", sa.Integer(), nullable=False),
+        sa.Column("made_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_annotation_projects"),
-        sa.UniqueConstraint("server", "project", name="uq_annotation_projects_server_project"),
+        sa.UniqueConstraint(
+            "server", "project", "made_at", name="uq_annotation_projects_server_project_made_at"
+        ),
     )
     op.create_table(
         "identities",
@@ -42,7 +47,7 @@ def upgrade() -> None:
         sa.Column("licence", sa.String(length=255), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_identities"),
-        sa.UniqueConstraint("name", name="uq_identities_name"),
+        sa.UniqueConstraint("source", "name", name="uq_identities_source_name"),
     )
     op.create_index("ix_identities_split", "identities", ["split"], unique=False)
 

@@ -68,17 +68,38 @@ def test_an_error_is_one_message_with_its_cause_and_mend(
     assert mend in answer.output
 
 
+def test_a_database_that_cannot_be_opened_is_one_line_with_its_cause_and_mend(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REFSTAR_DATABASE_URL", f"sqlite:///{tmp_path}/[/old]/x.sqlite")
+    answer = RUN.invoke(app, ["--home", str(tmp_path / "home"), "status"])
+    assert answer.exit_code == 1
+    assert isinstance(answer.exception, SystemExit)
+    (line,) = answer.output.splitlines()
+    assert line.startswith(f"error: the database {tmp_path}/[/old]/x.sqlite: unable to open")
+    assert "REFSTAR_DATABASE_URL" in line
+
+
+def test_a_home_on_the_command_line_may_begin_with_a_tilde(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert RUN.invoke(app, ["--home", "~/work", "status"]).exit_code == 0
+    assert (tmp_path / "work" / "refstar.sqlite").is_file()
+
+
 def test_debug_shows_where_an_error_came_from(tmp_path: Path) -> None:
     home = ["--home", str(tmp_path / "home"), "--debug"]
     answer = RUN.invoke(app, [*home, "ingest", str(tmp_path / "nowhere")])
     assert isinstance(answer.exception, NotADirectoryError)
 
 
-def test_help_does_not_wait_for_torch() -> None:
+def test_help_does_not_wait_for_large_packages() -> None:
     code = (
         "import sys; import dataset_engine.cli as c\n"
         "try: c.app(['--help'])\n"
         "except SystemExit: pass\n"
-        "assert 'torch' not in sys.modules and 'fastapi' not in sys.modules"
+        "assert not {'torch', 'fastapi', 'sqlalchemy', 'httpx'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

@@ -17,7 +17,7 @@ from dataset_engine.sample import write_sample
 from dataset_engine.settings import Settings
 from dataset_engine.store import Store, read_rgb
 from dataset_engine.store.queries import status_report
-from dataset_engine.store.tables import Image, Pair, SetAsideFile
+from dataset_engine.store.tables import Identity, Image, Pair, SetAsideFile
 
 FACES = os.environ.get("REFSTAR_FACES")
 
@@ -131,6 +131,115 @@ def test_a_file_that_was_mended_is_taken_in_and_forgotten_as_bad(
     assert ingest(store, settings, folder).added == 1
     with store.reading() as session:
         assert session.scalars(select(SetAsideFile)).all() == []
+
+
+def test_a_name_that_is_not_utf8_is_set_aside_under_a_printable_one(
+    store: Store, settings: Settings, folder: Path
+) -> None:
+    for name in (b"sample-0000/\xff.jpg", b"\xfe/00.png", b"sample-0001/a\n.jpg"):
+        path = Path(os.fsdecode(os.fsencode(folder) + b"/" + name))
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"no picture")
+    report = ingest(store, settings, folder)
+    assert (report.added, report.reasons) == (4, {"unreadable": 3})
+    with store.reading() as session:
+        paths = set(session.scalars(select(SetAsideFile.path)))
+    names = (r"sample-0000/\xff.jpg", r"\xfe/00.png", r"sample-0001/a\n.jpg")
+    assert paths == {f"{folder.resolve()}/{name}" for name in names}
+
+
+def test_a_folder_is_the_same_however_it_is_spelled(
+    store: Store, settings: Settings, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "sample-0000" / "broken.jpg").write_bytes(b"no picture")
+    ingest(store, settings, folder)
+    monkeypatch.chdir(folder)
+    (folder.parent / "link").symlink_to(folder)
+    for spelled in (Path(), Path("../faces"), folder.parent / "link"):
+        again = ingest(store, settings, spelled)
+        assert (again.added, again.known, again.reasons) == (0, 4, {"unreadable": 1})
+    with store.reading() as session:
+        broken = folder.resolve() / "sample-0000" / "broken.jpg"
+        assert session.scalars(select(SetAsideFile.path)).all() == [str(broken)]
+        assert set(session.scalars(select(Identity.source))) == {"faces"}
+        assert len(session.scalars(select(Identity)).all()) == 2
+
+
+def test_the_same_folder_names_in_two_sources_are_different_people(
+    store: Store, settings: Settings, folder: Path, tmp_path: Path
+) -> None:
+    ingest(store, settings, folder)
+    other = tmp_path / "others"
+    write_sample(other, identities=1, shots=2, seed=7)
+    assert ingest(store, settings, other).added == 2
+    with store.reading() as session:
+        people = session.execute(select(Identity.source, Identity.name)).all()
+        assert sorted(map(tuple, people)) == [
+            ("faces", "sample-0000"),
+            ("faces", "sample-0001"),
+            ("others", "sample-0000"),
+        ]
+        for pair in session.scalars(select(Pair)):
+            assert pair.gt.identity_id == pair.ref.identity_id == pair.identity_id
+
+
+def test_a_licence_given_later_replaces_the_earlier_one(
+    store: Store, settings: Settings, folder: Path
+) -> None:
+    def licences() -> set[str]:
+        with store.reading() as session:
+            return set(session.scalars(select(Identity.licence)))
+
+    assert ingest(store, settings, folder).relicensed == 0
+    assert licences() == {"unknown"}
+    given = settings.model_copy(update={"licence": "research-only"})
+    assert ingest(store, given, folder).relicensed == 2
+    assert ingest(store, settings, folder).relicensed == 0  # none given: nothing is forgotten
+    assert licences() == {"research-only"}
+
+
+def test_the_list_of_set_aside_files_is_that_of_the_whole_store(
+    store: Store, settings: Settings, folder: Path, tmp_path: Path
+) -> None:
+    def listed(report: Path | None) -> list[str]:
+        assert report is not None
+        with report.open(newline="") as file:
+            return [Path(row["file"]).name for row in csv.DictReader(file)]
+
+    other = tmp_path / "FACES"  # databases may take it for the same name
+    (other / "x").mkdir(parents=True)
+    (other / "x" / "other.jpg").write_bytes(b"no picture")
+    broken = folder / "sample-0000" / "broken.jpg"
+    broken.write_bytes(b"no picture")
+    assert listed(ingest(store, settings, other).report) == ["other.jpg"]
+    assert listed(ingest(store, settings, folder).report) == ["other.jpg", "broken.jpg"]
+    broken.unlink()
+    assert listed(ingest(store, settings, folder).report) == ["other.jpg"]
+    (other / "x" / "other.jpg").unlink()
+    (other / "x" / "next.jpg").write_bytes(b"no picture")
+    assert listed(ingest(store, settings, other).report) == ["next.jpg"]
+
+
+def test_progress_counts_files_that_are_known_too(
+    store: Store, settings: Settings, folder: Path
+) -> None:
+    for _ in range(2):
+        told: list[tuple[int, int | None]] = []
+        ingest(store, settings, folder, progress=lambda *step: told.append(step))  # noqa: B023
+        assert told == [(step, 6) for step in range(1, 7)]
+
+
+def test_each_identity_has_its_pairs_in_a_transaction_of_its_own(
+    store: Store, settings: Settings, folder: Path
+) -> None:
+    seen: list[int] = []
+
+    def look(done: int, total: int | None) -> None:
+        with store.writing() as session:  # would wait for ever if ingest held the lock
+            seen.append(len(session.scalars(select(Pair)).all()))
+
+    ingest(store, settings, folder, progress=look)
+    assert seen == [0, 0, 0, 0, 2, 4]
 
 
 def test_an_empty_or_absent_folder_says_what_is_expected(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from dataset_engine.settings import Settings
 from dataset_engine.store import Store
-from dataset_engine.store.database import downgrade, open_engine, upgrade
+from dataset_engine.store.database import alembic_config, downgrade, open_engine, upgrade
 from dataset_engine.store.tables import Base
 
 
@@ -56,6 +57,49 @@ def test_opening_a_store_again_keeps_what_is_in_it(settings: Settings) -> None:
         )
     with Store(settings) as store, store.reading() as session:
         assert session.execute(text("SELECT path FROM set_aside")).scalars().all() == ["a"]
+
+
+def test_opening_a_store_does_not_wait_for_a_writer(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dataset_engine.store.database.BUSY_TIMEOUT_MS", 50)
+    with Store(settings) as store, store.writing() as session:
+        session.execute(text("SELECT 1"))
+        with Store(settings) as other, other.reading() as reading:
+            assert reading.execute(text("SELECT count(*) FROM pairs")).scalar() == 0
+
+
+def test_a_database_of_a_newer_engine_is_refused(settings: Settings) -> None:
+    with Store(settings) as store, store.writing() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = 'later'"))
+    with pytest.raises(RuntimeError, match="newer engine"):
+        Store(settings)
+
+
+def test_a_home_may_have_any_name(tmp_path: Path) -> None:
+    home = tmp_path / "a b?c#d%20e%%f+[x]@;&=:é"
+    with Store(Settings(home=home)):
+        pass
+    assert (home / "refstar.sqlite").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == [home.name]
+
+
+def test_migrations_may_lie_under_a_percent_sign(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("migrations.__file__", str(tmp_path / "100%20" / "__init__.py"))
+    option = alembic_config("sqlite://").get_main_option("script_location")
+    assert option == str(tmp_path / "100%20")
+
+
+def test_a_new_home_is_its_owners_alone_and_an_old_one_stays_as_it_is(tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    old.mkdir()
+    old.chmod(0o755)
+    for home in (tmp_path / "new", old):
+        Store(Settings(home=home)).close()
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
+    assert stat.S_IMODE(old.stat().st_mode) == 0o755
 
 
 @pytest.mark.parametrize("statement", ["UPDATE events SET actor = 'x'", "DELETE FROM events"])

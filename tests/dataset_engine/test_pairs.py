@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
-from sqlalchemy import select
+from sqlalchemy import event, func, select
 
 from dataset_engine.store import Store
-from dataset_engine.store.pairs import add_identities, add_pairs, choose_seeds, seeded_fraction
+from dataset_engine.store.pairs import (
+    add_identities,
+    add_pairs,
+    choose_seeds,
+    relicense,
+    seeded_fraction,
+)
 from dataset_engine.store.queries import count_undecided, pair_by_key, undecided
 from dataset_engine.store.tables import Identity, Image, Pair, PairState
 from dataset_engine.taxonomy import Split, Status
@@ -24,6 +30,27 @@ def test_splits_hold_their_shares_and_never_change(store: Store) -> None:
         after = dict(session.execute(select(Identity.name, Identity.split)).all())
     assert Counter(after.values()) == {Split.TRAIN: 80, Split.VALIDATION: 10, Split.TEST: 10}
     assert {name: after[name] for name in before} == before
+
+
+def test_the_same_name_in_another_source_is_another_person(store: Store) -> None:
+    with store.writing() as session:
+        first = add_identities(session, ["0001"], 0, "celebs", "a")["0001"].id
+        other = add_identities(session, ["0001"], 0, "others", "b")["0001"].id
+        again = add_identities(session, ["0001"], 0, "celebs", "c")["0001"]
+        assert first == again.id != other
+        assert again.licence == "a"
+        assert (relicense([again], "c"), relicense([again], "c")) == (1, 0)
+
+
+def test_many_pairs_are_no_more_flushes_than_few(store: Store, fill: Callable[..., None]) -> None:
+    fill(identities=1, images=6, limit=1)
+    flushes: list[object] = []
+    with store.writing() as session:
+        event.listen(session, "after_flush", lambda *given: flushes.append(given))
+        assert add_pairs(session, 1, seed=0, limit=30) == 29
+    assert len(flushes) == 2
+    with store.reading() as session:
+        assert session.scalar(select(func.count(PairState.pair_id))) == 30
 
 
 def test_all_ordered_pairs_are_made_once_up_to_the_limit(
