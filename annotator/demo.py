@@ -97,7 +97,7 @@ class _Engine:
     """Runs `engine` commands as a person would, and shows them."""
 
     def __init__(self, home: Path) -> None:
-        self.prefix = [sys.executable, "-m", "dataset_engine.cli", "--home", str(home)]
+        self.prefix = [sys.executable, "-P", "-m", "dataset_engine.cli", "--home", str(home)]
         self._home = home
 
     def run(self, arguments: Sequence[object], expected: Sequence[int] = (0,)) -> None:

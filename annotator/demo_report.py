@@ -82,7 +82,7 @@ def write_report(store: Store, out: Path, refsel_run: Path) -> Path:
         ones=summarise_all_ones(confusions),
         refsel=json.loads((refsel_run / "report.json").read_text()),
         rows=rows,
-        number=lambda value: "-" if math.isnan(value) else f"{value:.3f}",
+        number=_number,
     )
     write_atomically(page, html.encode())
     return page.absolute()
@@ -155,6 +155,11 @@ def _picture(store: Store, one: _Held) -> tuple[_Row, NDArray[np.uint8]]:
         severe=kept < settings.severe_threshold,
     )
     return row, strip(images, HEIGHT)
+
+
+def _number(value: float | None) -> str:
+    """A score with three decimals, or a dash where it is not defined (NaN, or null in JSON)."""
+    return "-" if value is None or math.isnan(value) else f"{value:.3f}"
 
 
 def _write_jpeg(path: Path, image: NDArray[np.uint8]) -> None:

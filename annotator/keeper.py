@@ -15,8 +15,6 @@ import sys
 import threading
 from collections.abc import Callable
 
-Child = subprocess.Popen[bytes]
-
 GRACE_SECONDS = 10.0
 """How long the program may take to end by itself before it is killed."""
 
@@ -27,26 +25,31 @@ def keep(command: list[str]) -> int:
     Returns:
         The command's exit status; negative for a signal.
     """
+    over = threading.Event()
+    # A process forked by the owner may hold the pipe open: the owner's SIGTERM works even then. It
+    # is listened to before there is a program, so that none is left behind; and a handler may
+    # interrupt another, so it must not take the event's lock itself.
+    signal.signal(signal.SIGTERM, lambda *_: _in_background(over.set))
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
-    # A process forked by the owner may hold the pipe open: the owner's SIGTERM works even then.
-    signal.signal(signal.SIGTERM, lambda *_: _in_background(_end, child))
-    _in_background(_end_with_input, child)
+    _in_background(lambda: _end(child, over))
+    _in_background(lambda: _await_input_end(over))
     status = child.wait()
     _signal_group(child.pid, signal.SIGKILL)
     return status
 
 
-def _in_background(run: Callable[[Child], None], child: Child) -> None:
-    threading.Thread(target=run, args=(child,), daemon=True).start()
+def _in_background(run: Callable[[], None]) -> None:
+    threading.Thread(target=run, daemon=True).start()
 
 
-def _end_with_input(child: Child) -> None:
+def _await_input_end(over: threading.Event) -> None:
     while os.read(0, 1024):
         pass
-    _end(child)
+    over.set()
 
 
-def _end(child: Child) -> None:
+def _end(child: subprocess.Popen[bytes], over: threading.Event) -> None:
+    over.wait()
     _signal_group(child.pid, signal.SIGTERM)
     try:
         child.wait(GRACE_SECONDS)

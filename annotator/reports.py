@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich.console import Group, RenderableType
+from rich.markup import escape
 from rich.table import Table
 
 from annotator.rounds import RoundReport
@@ -36,10 +37,12 @@ def round_table(report: RoundReport) -> RenderableType:
     if report.trained_on:
         parts.append(f"trained on {report.trained_on} reviewed pairs")
     parts.append(f"{report.proposed} masks proposed, {report.sent} sent to the annotators")
-    parts += [f"[yellow]note[/] {note}" for note in report.notes]
+    parts += [f"[yellow]note[/] {escape(note)}" for note in report.notes]
     if report.set_aside:
         parts.append(f"[yellow]{len(report.set_aside)} pairs were set aside[/]")
-        parts += [f"  {key}: {why}" for key, why in list(report.set_aside.items())[:EXAMPLES]]
+        parts += [
+            escape(f"  {key}: {why}") for key, why in list(report.set_aside.items())[:EXAMPLES]
+        ]
     return Group(*parts)
 
 
@@ -51,7 +54,7 @@ def sync_line(report: SyncReport) -> RenderableType:
     if report.foreign:
         parts.append(f"{report.foreign} belong to tasks that this engine did not send")
     parts += [
-        f"[yellow]annotation {number} cannot be used[/]: {why}"
+        f"[yellow]annotation {escape(number)} cannot be used[/]: {escape(why)}"
         for number, why in report.unusable.items()
     ]
     return Group(*parts)

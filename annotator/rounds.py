@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from typing import Any
 
+from annotator.locks import held
 from annotator.sending import send_proposals
 from annotator.sync import SyncReport, sync
 from annotator.workplace import Workplace
@@ -30,14 +31,19 @@ from dataset_engine.store.proposals import (
 )
 from dataset_engine.store.queries import (
     count_undecided,
-    latest_event_id,
+    latest_decision_id,
     latest_round,
     seeds_annotated,
+    seeds_open,
     undecided,
 )
 from dataset_engine.store.tables import Round
-from dataset_engine.stored_pairs import ReviewedPairs, model_folder, pair_files, run_folder
-from dataset_engine.taxonomy import Split
+from dataset_engine.stored_pairs import model_folder, pair_files, run_folder
+from dataset_engine.training_set import (
+    ReviewedPairs,
+    current_training_set,
+    fixed_training_set,
+)
 from models.metrics import Scores
 from models.refsel import RefSel
 
@@ -88,11 +94,19 @@ class RoundReport:
     notes: list[str] = field(default_factory=list)
 
 
-def sync_workplace(store: Store, workplace: Workplace, bar: Bar) -> SyncReport:
-    """Bring the store to the state of the annotation project."""
+def sync_workplace(
+    store: Store, workplace: Workplace, bar: Bar, *, accept_deletions: bool = False
+) -> SyncReport:
+    """Bring the store to the state of the annotation project; see `annotator.sync.sync`."""
     with bar("reading annotations") as advance:
         annotations = workplace.studio.annotations(workplace.project)
-        return sync(store, workplace.project_id, annotations, advance)
+        return sync(
+            store,
+            workplace.project_id,
+            annotations,
+            advance,
+            accept_deletions=accept_deletions,
+        )
 
 
 def run_round(
@@ -117,28 +131,48 @@ def run_round(
     Raises:
         SeedsMissingError: the seed pairs are sent, and people have not done enough of them.
         NothingNewError: there is nothing to learn from since the last round, and nothing to propose.
-        ValueError: the store has fewer pairs than seeds are asked for.
+        ValueError: the store has fewer pairs than seeds are asked for, or none of the annotated ones
+            is of a train identity.
+        LockHeldError: another round of this home is running.
     """
+    busy = "another `engine bootstrap` of this home is running: wait for it, or stop it"
+    with held(store.home / "bootstrap.lock", busy):
+        return _run_round(
+            store,
+            workplace,
+            bar,
+            seed_count=seed_count,
+            training=replace(training, seed=settings.seed),
+        )
+
+
+def _run_round(
+    store: Store,
+    workplace: Workplace,
+    bar: Bar,
+    *,
+    seed_count: int,
+    training: BootstrapSettings,
+) -> RoundReport:
     sync_workplace(store, workplace, bar)
     with store.reading() as session:
         round_ = latest_round(session)
     if round_ is None:
         _send_seeds(store, workplace, seed_count, bar)
-    if round_ is None or (round_.stage == "done" and _has_new_reviews(store, round_)):
-        round_ = _begin(store, round_)
-    with store.reading() as session:
-        missing = count_undecided(session, without_model=round_.model_version)
-    if round_.stage == "done" and not missing:
+    was_done = round_ is not None and round_.stage == "done"
+    if round_ is None or (was_done and _has_new_reviews(store, round_)):
+        round_, was_done = _begin(store, round_), False
+    report = RoundReport(round_.number, round_.model_version, metrics=round_.metrics)
+    if round_.stage == "training":
+        _train(store, round_, training, report, bar)
+    _propose(store, round_, report, bar)
+    with bar("sending proposals") as advance:
+        report.sent = send_proposals(store, workplace, round_.model_version, advance)
+    if was_done and not report.proposed and not report.sent:
         raise NothingNewError(
             f"nothing was reviewed since round {round_.number}, and every pair has a proposal: "
             f"review some at {workplace.url}, then run the same command again"
         )
-    report = RoundReport(round_.number, round_.model_version, metrics=round_.metrics)
-    if round_.stage == "training":
-        _train(store, round_, replace(training, seed=settings.seed), report, bar)
-    _propose(store, round_, report, bar)
-    with bar("sending proposals") as advance:
-        report.sent = send_proposals(store, workplace, round_.model_version, advance)
     _set_stage(store, round_.number, "done", report.metrics)
     return report
 
@@ -155,14 +189,20 @@ def _send_seeds(store: Store, workplace: Workplace, count: int, bar: Bar) -> Non
     with bar("sending seed pairs") as advance:
         send_proposals(store, workplace, FACE_REGION, advance)
     with store.reading() as session:
-        annotated = seeds_annotated(session)
-    if annotated < count:
+        annotated, open_seeds = seeds_annotated(session), seeds_open(session)
+    # rejected seeds may have used up all pairs: then it goes on with what there is
+    if annotated < count and open_seeds:
         raise SeedsMissingError(annotated, count, workplace.url)
+    if not current_training_set(store).train:
+        raise ValueError(
+            f"none of the {annotated} annotated seed pairs is of a train identity: "
+            "give a larger --seed"
+        )
 
 
 def _has_new_reviews(store: Store, round_: Round) -> bool:
     with store.reading() as session:
-        return latest_event_id(session) > round_.last_event_id
+        return latest_decision_id(session) > round_.last_event_id
 
 
 def _begin(store: Store, last: Round | None) -> Round:
@@ -171,7 +211,7 @@ def _begin(store: Store, last: Round | None) -> Round:
         round_ = Round(
             number=number,
             model_version=f"unet-r{number}",
-            last_event_id=latest_event_id(session),
+            last_event_id=latest_decision_id(session),
             stage="training",
         )
         session.add(round_)
@@ -181,8 +221,8 @@ def _begin(store: Store, last: Round | None) -> Round:
 def _train(
     store: Store, round_: Round, training: BootstrapSettings, report: RoundReport, bar: Bar
 ) -> None:
-    train = ReviewedPairs(store, [Split.TRAIN])
-    held_out = ReviewedPairs(store, [Split.VALIDATION, Split.TEST])
+    fixed = fixed_training_set(store, run_folder(store, round_.model_version))
+    train, held_out = (ReviewedPairs(store, masks) for masks in (fixed.train, fixed.held_out))
     if not held_out:
         report.notes.append("no held-out identity has a reviewed pair yet: there are no scores")
     earlier = model_folder(store, f"unet-r{round_.number - 1}")

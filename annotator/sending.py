@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy import select
 
 from annotator.label_studio import PredictionData, TaskData, image_url
@@ -31,18 +33,46 @@ def send_proposals(
     Returns:
         How many proposals were sent now.
     """
+    _forget_deleted_tasks(store, workplace)
     waiting = _waiting(store, workplace, model_version)
-    sent = 0
     progress(0, len(waiting))
+    _make_tasks(store, workplace, [pair_id for pair_id, _ in waiting])
     for start in range(0, len(waiting), BATCH):
         batch = waiting[start : start + BATCH]
-        _make_tasks(store, workplace, [pair_id for pair_id, _ in batch])
         _send_batch(store, workplace, [proposal_id for _, proposal_id in batch])
-        sent += len(batch)
-        progress(sent, len(waiting))
-    if waiting:
+        # at once, not at the end: people may be annotating while the rest is sent
+        _show(store, workplace, model_version)
+        progress(start + len(batch), len(waiting))
+    if not waiting:
+        _show(store, workplace, model_version)
+    return len(waiting)
+
+
+def _forget_deleted_tasks(store: Store, workplace: Workplace) -> None:
+    """Label Studio has no roles, so anybody may have deleted a task: its pair gets a new one."""
+    there = set(workplace.studio.task_ids(workplace.project).values())
+    with store.writing() as session:
+        rows = session.scalars(
+            select(AnnotationTask).where(AnnotationTask.project_id == workplace.project_id)
+        )
+        for row in rows:
+            if row.task not in there:
+                session.delete(row)
+
+
+def _show(store: Store, workplace: Workplace, model_version: str) -> None:
+    """Have the labelling stream show this version, which Label Studio takes once it has some."""
+    with store.reading() as session:
+        some = session.scalar(
+            select(AnnotationTask.id)
+            .where(
+                AnnotationTask.project_id == workplace.project_id,
+                AnnotationTask.predicted_version == model_version,
+            )
+            .limit(1)
+        )
+    if some is not None:
         workplace.studio.set_model_version(workplace.project, model_version)
-    return sent
 
 
 def _waiting(store: Store, workplace: Workplace, model_version: str) -> list[tuple[int, int]]:
@@ -66,24 +96,33 @@ def _waiting(store: Store, workplace: Workplace, model_version: str) -> list[tup
         return list(session.execute(query))
 
 
-def _make_tasks(store: Store, workplace: Workplace, pair_ids: list[int]) -> None:
+def _make_tasks(store: Store, workplace: Workplace, pair_ids: Sequence[int]) -> None:
+    """Make the tasks that are missing, all in one import, so that the listing is read twice only."""
     with store.reading() as session:
-        have = select(AnnotationTask.pair_id).where(
-            AnnotationTask.project_id == workplace.project_id
+        have = set(
+            session.scalars(
+                select(AnnotationTask.pair_id).where(
+                    AnnotationTask.project_id == workplace.project_id
+                )
+            )
         )
-        pairs = session.scalars(
-            select(Pair).where(Pair.id.in_(pair_ids), Pair.id.not_in(have)).order_by(Pair.position)
-        ).all()
-        data = [
-            TaskData(pair=pair.key, gt=_url(store, pair.gt), ref=_url(store, pair.ref))
-            for pair in pairs
-        ]
-    if not pairs:
+        wanted = [pair_id for pair_id in pair_ids if pair_id not in have]
+        data: list[tuple[int, TaskData]] = []
+        for start in range(0, len(wanted), BATCH):
+            some = wanted[start : start + BATCH]
+            for pair in session.scalars(
+                select(Pair).where(Pair.id.in_(some)).order_by(Pair.position)
+            ):
+                task = TaskData(pair.key, gt=_url(store, pair.gt), ref=_url(store, pair.ref))
+                data.append((pair.id, task))
+    if not data:
         return
-    tasks = workplace.studio.import_tasks(workplace.project, data)
+    tasks = workplace.studio.import_tasks(workplace.project, [task for _, task in data])
     with store.writing() as session:
-        for pair, task in zip(pairs, tasks, strict=True):
-            session.add(AnnotationTask(project_id=workplace.project_id, task=task, pair_id=pair.id))
+        for (pair_id, _), number in zip(data, tasks, strict=True):
+            session.add(
+                AnnotationTask(project_id=workplace.project_id, task=number, pair_id=pair_id)
+            )
 
 
 def _send_batch(store: Store, workplace: Workplace, proposal_ids: list[int]) -> None:

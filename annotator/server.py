@@ -148,7 +148,12 @@ class LabelStudioServer:
 
     def _environment(self) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN_PREFIXES)}
+        # A proxy for the outside world cannot reach the service on this machine.
+        direct = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+        direct = ",".join([*([direct] if direct else []), HOST, "localhost"])
         return kept | {
+            "NO_PROXY": direct,
+            "no_proxy": direct,
             "PYTHONPATH": str(_SETTINGS_FOLDER),
             "PYTHONUNBUFFERED": "1",
             "DJANGO_SETTINGS_MODULE": "ls_settings",

@@ -6,32 +6,44 @@ lock file tells a living workplace from a note that a crash left behind.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import signal
+import socket
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import httpx
+from sqlalchemy import select
 
 from annotator.connection import LabelStudioUnavailable
 from annotator.intake import HOME_SERVER, project_row
 from annotator.kept_process import KeptProcess
 from annotator.label_studio import LabelStudio
+from annotator.locks import held, is_held
 from annotator.secrets import HomeSecrets, home_secrets
 from annotator.server import LabelStudioServer, ServerError
 from dataset_engine.progress import console
 from dataset_engine.settings import Settings
 from dataset_engine.store import Store
 from dataset_engine.store.blobs import write_atomically
+from dataset_engine.store.tables import AnnotationProject
 
-SERVICE_SECONDS = 60.0
+SERVICE_SECONDS = 120.0
+LOCK_NAME = "annotate.lock"
+
+
+class Running(Protocol):
+    """A process that was started."""
+
+    @property
+    def running(self) -> bool:
+        """Whether it is still there."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +55,14 @@ class Workplace:
         server: see `AnnotationProject.server`.
         project: Label Studio's project id.
         project_id: row id of the project in the store.
+        processes: what `open_workplace` started.
     """
 
     studio: LabelStudio
     server: str
     project: int
     project_id: int
+    processes: tuple[Running, ...] = ()
 
     @property
     def url(self) -> str:
@@ -82,8 +96,13 @@ def open_workplace(
     """
     secrets = home_secrets(store.home)
     with ExitStack() as stack:
-        stack.enter_context(_lock(store.home))
+        busy = (
+            f"the workplace of {store.home} is open already{_where(store.home)}: use that one, or "
+            "stop it"
+        )
+        stack.enter_context(held(store.home / LOCK_NAME, busy))
         url = settings.label_studio_url
+        processes: list[Running] = []
         if url is None:
             server = LabelStudioServer(
                 label_studio_command(settings),
@@ -94,9 +113,11 @@ def open_workplace(
                 report=report,
             )
             url = stack.enter_context(server).url
+            processes.append(server)
         if settings.service_url is None:
             service = start_service(store.home, settings)
             stack.callback(service.close)
+            processes.append(service)
             report(f"the pre-annotation service is ready at {settings.resolved_service_url}")
         workplace = _prepare(store, settings, url, secrets)
         stack.callback(workplace.studio.close)
@@ -104,7 +125,7 @@ def open_workplace(
         here = _Open(url, settings.resolved_service_url, os.getpid())
         write_atomically(note, json.dumps(asdict(here)).encode())
         stack.callback(note.unlink, missing_ok=True)
-        yield workplace
+        yield replace(workplace, processes=tuple(processes))
 
 
 def hold_open(store: Store, settings: Settings) -> None:
@@ -123,15 +144,21 @@ def hold_open(store: Store, settings: Settings) -> None:
             return  # both run elsewhere, so there is nothing to hold
         console.print("Ctrl-C closes the workplace; nothing is lost by it.")
         try:
-            threading.Event().wait()
+            while all(process.running for process in workplace.processes):
+                time.sleep(1)
         except KeyboardInterrupt:
             console.print("closing")
+            return
+        raise ServerError(
+            f"Label Studio or the service ended by itself; look at {store.home / 'logs'} and "
+            f"{store.home / 'label-studio' / 'label-studio.log'}, then open the workplace again"
+        )
 
 
 def login_line(home: Path) -> str:
     """How to log in; the password itself is shown to a person only, and never reaches a log file."""
     login = home_secrets(home).credentials
-    secret = login.password if console.is_terminal else f"that is in {home / 'secrets.json'}"
+    secret = login.password if sys.stdout.isatty() else f"that is in {home / 'secrets.json'}"
     return f"log in as {login.username} with the password {secret}"
 
 
@@ -153,8 +180,8 @@ def connect(store: Store, settings: Settings) -> Iterator[Workplace]:
         url = here.url
     with LabelStudio(url, token) as studio:
         server = settings.label_studio_url or HOME_SERVER
-        project = studio.ensure_project(settings.label_studio_project)
-        yield Workplace(studio, server, project, project_row(store, server, project))
+        project, project_id = _project(store, settings, studio, server)
+        yield Workplace(studio, server, project, project_id)
 
 
 def label_studio_command(settings: Settings) -> Path:
@@ -174,7 +201,8 @@ def start_service(home: Path, settings: Settings) -> KeptProcess:
     Raises:
         ServerError: it ends, or does not answer.
     """
-    command = [sys.executable, "-m", "dataset_engine.cli", "--home", str(home), "serve"]
+    _check_free(settings.service_host, settings.service_port)
+    command = [sys.executable, "-P", "-m", "dataset_engine.cli", "--home", str(home), "serve"]
     command += ["--host", settings.service_host, "--port", str(settings.service_port)]
     environment = dict(os.environ)
     if settings.label_studio_url is not None:
@@ -191,31 +219,38 @@ def start_service(home: Path, settings: Settings) -> KeptProcess:
     return service
 
 
-@contextmanager
-def _lock(home: Path) -> Iterator[None]:
-    with (home / "annotate.lock").open("wb") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            here = _read_open(home)
-            where = f"at {here.url} (process {here.pid})" if here else "or just opening"
-            raise ServerError(
-                f"this home's workplace is open already {where}: use that one, or stop it"
-            ) from error
-        yield
-
-
 def _prepare(store: Store, settings: Settings, url: str, secrets: HomeSecrets) -> Workplace:
     server = settings.label_studio_url or HOME_SERVER
     studio = LabelStudio(url, _token(settings, store.home))
     store.images.root.mkdir(parents=True, exist_ok=True)
-    project = studio.ensure_project(settings.label_studio_project)
-    project_id = project_row(store, server, project)
+    project, project_id = _project(store, settings, studio, server)
     studio.ensure_storage(project, store.images.root)
     studio.ensure_backend(project, settings.resolved_service_url)
     hook = f"{settings.resolved_service_url}/webhook"
     studio.ensure_webhook(project, hook, secrets.webhook_secret)
     return Workplace(studio, server, project, project_id)
+
+
+def _project(store: Store, settings: Settings, studio: LabelStudio, server: str) -> tuple[int, int]:
+    """Label Studio's project id and its row, found again even when people gave it another title.
+
+    A server that was set up anew has none of the projects that the store knows; then a new one is
+    made, with a row of its own, and what was decided on the old server stays as it is.
+    """
+    with store.reading() as session:
+        known = session.execute(
+            select(AnnotationProject.project, AnnotationProject.made_at)
+            .where(AnnotationProject.server == server)
+            .order_by(AnnotationProject.id.desc())
+        ).all()
+    for number, made_at in known:
+        if made_at is not None and studio.project_made_at(number) == made_at:
+            project = studio.ensure_project(settings.label_studio_project, number)
+            break
+    else:
+        project = studio.ensure_project(settings.label_studio_project)
+    made_at = studio.project_made_at(project)
+    return project, project_row(store, server, project, made_at)
 
 
 def _await_service(service: KeptProcess, settings: Settings, log: Path) -> None:
@@ -229,13 +264,26 @@ def _await_service(service: KeptProcess, settings: Settings, log: Path) -> None:
                     f"the pre-annotation service ended while starting; the end of {log}:\n{tail}"
                 )
             try:
-                if client.get(health).status_code == httpx.codes.OK:
+                if client.get(health).status_code == httpx.codes.OK and service.running:
                     return
             except httpx.TransportError:
                 pass
             if time.monotonic() - begun > SERVICE_SECONDS:
                 raise ServerError(f"the pre-annotation service does not answer; look at {log}")
             time.sleep(0.1)
+
+
+def _check_free(host: str, port: int) -> None:
+    """Refuse a port on which something else would answer for the service."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ServerError(
+                f"port {port} on {host} cannot be used for the pre-annotation service "
+                f"({error.strerror}): stop what listens there, or choose another with --service-port"
+            ) from error
 
 
 def _interrupt(*_: object) -> None:
@@ -256,15 +304,14 @@ def open_address(home: Path) -> str | None:
 
 def _read_open(home: Path) -> _Open | None:
     """The open workplace of a home, or None; a note left behind by a crash does not count."""
-    try:
-        with (home / "annotate.lock").open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    if not is_held(home / LOCK_NAME):
         return None
-    except FileNotFoundError:
-        return None
-    except BlockingIOError:
-        pass  # somebody holds the lock, so the note is of a living process
     try:
         return _Open(**json.loads((home / "annotate.json").read_text()))
     except FileNotFoundError:
         return None
+
+
+def _where(home: Path) -> str:
+    here = _read_open(home)
+    return f" at {here.url} (process {here.pid})" if here else ""

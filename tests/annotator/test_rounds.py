@@ -7,13 +7,16 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import httpx
 import pytest
 
 from annotator import rounds
 from annotator.intake import project_row
 from annotator.label_studio import LabelStudio
+from annotator.locks import LockHeldError, held
 from annotator.results import review_result
 from annotator.rounds import NothingNewError, SeedsMissingError, run_round, sync_workplace
+from annotator.server import LabelStudioServer
 from annotator.workplace import Workplace
 from dataset_engine.bootstrap_training import BootstrapSettings
 from dataset_engine.progress import Advance, silent
@@ -100,6 +103,11 @@ def test_rounds_from_seeds_to_the_second_u_net(
     assert [round_["stage"] for round_ in report.rounds] == ["done", "done"]
 
 
+def tasks_of(store: Store) -> dict[int, int]:
+    with store.reading() as session:
+        return {t.pair_id: t.task for t in session.query(AnnotationTask)}
+
+
 def _task(store: Store, pair_id: int) -> int:
     with store.reading() as session:
         return session.query(AnnotationTask).filter_by(pair_id=pair_id).one().task
@@ -142,6 +150,39 @@ def test_asking_for_more_seeds_than_there_are_pairs_is_said(
 ) -> None:
     with pytest.raises(ValueError, match=r"only 20 pairs.*smaller --seed"):
         run_round(store, workplace, settings, seed_count=21, training=TINY, bar=no_bar)
+
+
+def test_a_deleted_task_gets_a_new_one_and_the_version_is_shown_again(
+    store: Store, settings: Settings, workplace: Workplace, label_studio_server: LabelStudioServer
+) -> None:
+    def turn() -> Any:
+        return run_round(store, workplace, settings, seed_count=4, training=TINY, bar=no_bar)
+
+    with pytest.raises(SeedsMissingError):
+        turn()
+    pair_id, task = sorted((t, n) for t, n in tasks_of(store).items())[0]
+    token = {"Authorization": f"Token {label_studio_server.credentials.token}"}
+    url = label_studio_server.url
+    assert httpx.delete(f"{url}/api/tasks/{task}/", headers=token).is_success
+    project = f"{url}/api/projects/{workplace.project}/"
+    assert httpx.patch(project, json={"model_version": ""}, headers=token).is_success
+    with pytest.raises(SeedsMissingError):
+        turn()
+    assert tasks_of(store)[pair_id] != task
+    assert len(tasks_of(store)) == 4
+    again = workplace.studio.task(tasks_of(store)[pair_id])
+    assert [p["model_version"] for p in again["predictions"]] == ["face-region"]
+    assert httpx.get(project, headers=token).json()["model_version"] == "face-region"
+
+
+def test_a_second_round_at_the_same_time_is_refused(
+    store: Store, settings: Settings, workplace: Workplace
+) -> None:
+    with (
+        held(store.home / "bootstrap.lock", "busy"),
+        pytest.raises(LockHeldError, match="another `engine bootstrap`"),
+    ):
+        run_round(store, workplace, settings, seed_count=4, training=TINY, bar=no_bar)
 
 
 def test_sync_reads_the_real_server(store: Store, settings: Settings, workplace: Workplace) -> None:

@@ -114,6 +114,54 @@ def test_the_server_gets_its_own_environment(
     assert server.credentials.token not in arguments
 
 
+@pytest.mark.parametrize(
+    ("given", "direct"),
+    [
+        ({}, "127.0.0.1,localhost"),
+        ({"NO_PROXY": "inside.example"}, "inside.example,127.0.0.1,localhost"),
+        ({"NO_PROXY": "b", "no_proxy": "a"}, "a,127.0.0.1,localhost"),
+    ],
+)
+def test_a_proxy_is_never_asked_for_this_machine(
+    program: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    given: dict[str, str],
+    direct: str,
+) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in ({"HTTP_PROXY": "http://proxy.example:3128"} | given).items():
+        monkeypatch.setenv(name, value)
+    with make(program, tmp_path) as server:
+        environment = dict(started(server)["env"])  # type: ignore[call-overload]
+    assert (environment["NO_PROXY"], environment["no_proxy"]) == (direct, direct)
+    assert environment["HTTP_PROXY"] == "http://proxy.example:3128"
+
+
+def test_a_program_is_not_left_behind_by_an_end_while_it_starts() -> None:
+    script = textwrap.dedent("""
+        import os, signal, subprocess
+        from annotator import keeper
+
+        class Interrupted(subprocess.Popen):
+            def __init__(self, *given, **options):
+                super().__init__(*given, **options)
+                print(self.pid, flush=True)
+                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        subprocess.Popen = Interrupted
+        print(keeper.keep(["sleep", "60"]))
+    """)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", script], **pipes) as process:  # type: ignore[call-overload]
+        pid, status = process.stdout.read().split()
+        assert process.wait() == 0
+    assert int(status) == -signal.SIGTERM
+    assert not alive(pid)
+
+
 def test_a_killed_owner_does_not_leave_the_server_behind(program: Path, tmp_path: Path) -> None:
     owner = textwrap.dedent(f"""
         import time
