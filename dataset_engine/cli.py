@@ -17,6 +17,7 @@ import typer
 from rich.markup import escape
 from typer.core import TyperGroup
 
+from dataset_engine.error_lines import error_line
 from dataset_engine.progress import console, progress_bar
 from dataset_engine.settings import Settings
 
@@ -41,10 +42,11 @@ class Answering(TyperGroup):
         except KeyboardInterrupt:
             console.print("[yellow]stopped[/]: nothing is lost, run the same command to go on")
             sys.exit(INTERRUPTED)
-        except (OSError, RuntimeError, ValueError) as error:
-            if ctx.params.get("debug"):
+        except Exception as error:
+            line = error_line(error, ctx.find_object(Settings))
+            if line is None or ctx.params.get("debug"):
                 raise
-            console.print(f"[red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+            console.print(f"[red]error:[/] {escape(line)}", highlight=False, soft_wrap=True)
             sys.exit(1)
 
 
@@ -71,8 +73,7 @@ def engine(
     ] = False,
 ) -> None:
     """Read the settings once, for all commands."""
-    settings = Settings()
-    context.obj = settings if home is None else settings.model_copy(update={"home": home})
+    context.obj = Settings() if home is None else Settings(home=home)
 
 
 @app.command(epilog="Example: engine demo demo --stay")
@@ -102,7 +103,7 @@ def sample(
     with progress_bar("rendering faces") as advance:
         seed, workers = _settings(context).seed, os.cpu_count() or 1
         write_sample(folder, identities, shots, seed, advance, workers=workers)
-    console.print(f"{identities * shots} faces of {identities} people are in {folder}")
+    console.print(f"{identities * shots} faces of {identities} people are in {escape(str(folder))}")
 
 
 @app.command(epilog="Example: engine --home work ingest CelebRef-HQ --licence research-only")
@@ -129,7 +130,7 @@ def ingest(
     prepare = PrepareSettings(parser_weights=settings.parser_weights)
     if min_eye_distance is not None:
         prepare = replace(prepare, min_eye_distance=min_eye_distance)
-    with _store(settings) as store, progress_bar("preparing images") as advance:
+    with _store(settings) as store, progress_bar("images and pairs") as advance:
         report = run(
             store,
             settings,
@@ -199,16 +200,23 @@ def bootstrap(
                 store, workplace, settings, seed_count=seed, training=training, bar=progress_bar
             )
         except SeedsMissingError as error:
-            console.print(f"[yellow]It is the annotators' turn:[/] {error}", soft_wrap=True)
+            console.print(
+                f"[yellow]It is the annotators' turn:[/] {escape(str(error))}", soft_wrap=True
+            )
             raise typer.Exit(SEEDS_MISSING) from None
         except NothingNewError as error:
-            console.print(str(error), soft_wrap=True)
+            console.print(escape(str(error)), soft_wrap=True)
             return
     console.print(round_table(report))
 
 
 @app.command(epilog="Example: engine --home work sync")
-def sync(context: typer.Context) -> None:
+def sync(
+    context: typer.Context,
+    accept_deletions: Annotated[
+        bool, typer.Option(help="Believe it when a large part of the annotations is gone.")
+    ] = False,
+) -> None:
     """Bring the store to the state of Label Studio, whatever webhooks were lost."""
     from annotator.reports import sync_line
     from annotator.rounds import sync_workplace
@@ -216,7 +224,7 @@ def sync(context: typer.Context) -> None:
 
     settings = _settings(context)
     with _store(settings) as store, connect(store, settings) as workplace:
-        report = sync_workplace(store, workplace, progress_bar)
+        report = sync_workplace(store, workplace, progress_bar, accept_deletions=accept_deletions)
     console.print(sync_line(report))
 
 
@@ -298,8 +306,8 @@ def degrade(
     with progress_bar("degrading") as advance:
         sheet = write_ladder(images, out, [preset], seed=_settings(context).seed, progress=advance)
     for left in sheet.set_aside:
-        console.print(f"[yellow]set aside[/] {left.path}: {left.reason}")
-    console.print(f"{sheet.rows} rows are on {sheet.path}")
+        console.print(f"[yellow]set aside[/] {escape(f'{left.path}: {left.reason}')}")
+    console.print(f"{sheet.rows} rows are on {escape(str(sheet.path))}")
 
 
 @app.command(
@@ -320,7 +328,7 @@ def train_refsel(
     ] = False,
 ) -> None:
     """Train RefSel on degraded inputs; run again after a stop, and it goes on exactly."""
-    from dataset_engine.store.queries import latest_round
+    from dataset_engine.store.queries import usable_round
     from dataset_engine.stored_pairs import model_folder
     from restoration.refsel_config import RefSelTraining, read_training
     from restoration.refsel_evaluation import scenario_table
@@ -333,7 +341,7 @@ def train_refsel(
     weights = None
     if not from_scratch:
         with _store(settings) as store, store.reading() as session:
-            round_ = latest_round(session)
+            round_ = usable_round(session)
             weights = model_folder(store, round_.model_version) if round_ else None
     with progress_bar("training RefSel") as advance:
         report = run_refsel(
@@ -344,9 +352,9 @@ def train_refsel(
             progress=advance,
         )
     if report.note:
-        console.print(f"[yellow]note[/] {report.note}")
+        console.print(f"[yellow]note[/] {escape(report.note)}")
     console.print(scenario_table(report.evaluation, "RefSel on test identities"))
-    console.print(f"the best RefSel is {report.best}")
+    console.print(f"the best RefSel is {escape(str(report.best))}")
 
 
 def main() -> None:

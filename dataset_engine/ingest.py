@@ -1,104 +1,33 @@
 """`engine ingest`: identity folders in; aligned images, face regions and pairs out.
 
-The layout is CelebRef-HQ's: ``FOLDER/IDENTITY/IMAGE``. Nothing in the folder is changed. A file that
-cannot be used is set aside with its reason and never stops the run; a second run adds only what is
-new.
+Nothing in the folder is changed. A file that cannot be used is set aside with its reason and never
+stops the run; a second run adds only what is new.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
-import multiprocessing
-import os
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
-from functools import cache
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from sqlalchemy import delete, select
+from sqlalchemy import select
 
-from dataset_engine.faces.analyser import FaceAnalyser, MediapipeAnalyser
-from dataset_engine.faces.decode import SUFFIXES
-from dataset_engine.faces.prepare import PrepareSettings, SetAside, prepare_image
+from dataset_engine.faces.prepare import PrepareSettings
 from dataset_engine.faces.quality import hamming
-from dataset_engine.faces.sidecar import is_sidecar
+from dataset_engine.ingest_files import Found, Left, find_images
+from dataset_engine.ingest_report import IngestReport, record_set_aside
+from dataset_engine.preparing import Ready, file_sha256, prepared
 from dataset_engine.progress import Advance, silent
 from dataset_engine.same_picture import NEAR_DUPLICATE_BITS, same_picture
 from dataset_engine.settings import Settings
 from dataset_engine.shards.images import decode_rgb
 from dataset_engine.store import Store
-from dataset_engine.store.blobs import encode_jpeg, encode_mask_png, write_atomically
-from dataset_engine.store.pairs import add_identities, add_pairs
-from dataset_engine.store.tables import Image, SetAsideFile
+from dataset_engine.store.pairs import add_identities, add_pairs, relicense
+from dataset_engine.store.tables import Image
 
-IN_PROCESS = 8
-"""Up to this many files are prepared without starting other processes."""
 BATCH = 64
-
-
-@dataclass(frozen=True)
-class Found:
-    """An image file of an identity; ``name`` is its path inside the ingested folder."""
-
-    identity: str
-    path: Path
-    name: str
-
-
-@dataclass(frozen=True)
-class Ready:
-    """An image that can be stored.
-
-    Attributes:
-        jpeg: the aligned image.
-        region_png: its face region.
-    """
-
-    found: Found
-    source_sha256: str
-    jpeg: bytes
-    region_png: bytes
-    phash: str
-    sharpness: float
-    five_points: list[list[float]]
-
-
-@dataclass(frozen=True)
-class Left:
-    """A file that is set aside: a code for counting, and a sentence for people."""
-
-    path: Path
-    reason: str
-    detail: str
-
-
-@dataclass
-class IngestReport:
-    """What an ingest did.
-
-    Attributes:
-        added: new images.
-        known: images that were in the store already.
-        pairs: new pairs.
-        left: files set aside in this run.
-        report: CSV file with a line for each of them.
-    """
-
-    added: int = 0
-    known: int = 0
-    pairs: int = 0
-    left: list[Left] = field(default_factory=list)
-    report: Path | None = None
-
-    @property
-    def reasons(self) -> dict[str, int]:
-        """How many files were set aside for each reason."""
-        return dict(Counter(left.reason for left in self.left))
 
 
 def ingest(
@@ -113,24 +42,30 @@ def ingest(
 ) -> IngestReport:
     """Take identity folders into the store.
 
+    An identity is a folder's name within a source, and a source is the ingested folder's own name:
+    the same name in another source is another person.
+
     Args:
         store: the store.
-        settings: seed, licence and parser weights are read from it.
+        settings: seed, licence and parser weights are read from it. A licence that was given, not
+            left at its default, also becomes that of the folder's identities of earlier runs.
         folder: holds a folder for each identity.
         pairs_per_identity: at most this many ordered pairs are made of one identity's images.
         prepare: limits on images; the defaults suit photographs of a few hundred pixels and more.
         workers: processes that align and analyse; as many as there are cores otherwise.
-        progress: called with the number of files done and the number of all files.
+        progress: called with the number of steps done and of all steps; a step is a file, or the
+            pairs of an identity.
 
     Raises:
         NotADirectoryError: the folder is not there, or holds no identity folder.
     """
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is not a folder: give one with a folder per identity")
+    root = folder.resolve()
     prepare = prepare or PrepareSettings(parser_weights=settings.parser_weights)
     report = IngestReport()
     found: list[Found] = []
-    for entry in find_images(folder):
+    for entry in find_images(root):
         if isinstance(entry, Left):
             report.left.append(entry)
         else:
@@ -138,64 +73,40 @@ def ingest(
     if not found and not report.left:
         raise NotADirectoryError(f"{folder} holds no images in identity folders (IDENTITY/IMAGE)")
     with store.writing() as session:
-        identities = {
-            name: identity.id
-            for name, identity in add_identities(
-                session, {f.identity for f in found}, settings.seed, folder.name, settings.licence
-            ).items()
-        }
+        made = add_identities(
+            session,
+            {f.identity for f in found},
+            settings.seed,
+            root.name or "root",
+            settings.licence,
+        )
+        if "licence" in settings.model_fields_set:
+            report.relicensed = relicense(made.values(), settings.licence)
+        session.flush()
+        identities = {name: identity.id for name, identity in made.items()}
     keeper = _Keeper(store, identities, report)
-    total = len(found)
-    fresh = [f for f in found if not keeper.knows(f)]
-    report.known = total - len(fresh)
-    progress(report.known, total)
-    for done, result in enumerate(_prepared(fresh, prepare, workers), start=report.known + 1):
-        keeper.take(result)
-        progress(done, total)
-    keeper.flush()
-    with store.writing() as session:
-        for identity_id in sorted(identities.values()):
-            report.pairs += add_pairs(session, identity_id, settings.seed, pairs_per_identity)
-    _write_report(store, folder, report)
-    return report
+    total = len(found) + len(identities)
+    steps = itertools.count(1)
 
-
-def find_images(folder: Path) -> Iterator[Found | Left]:
-    """All image files of all identities, in order; sidecars and hidden files are passed over."""
-    root = folder.resolve()
-    for identity in sorted(p for p in folder.iterdir() if p.is_dir() and p.name[0] != "."):
-        for path in sorted(identity.rglob("*")):
-            name = path.name.lower()
-            if path.suffix.lower() not in SUFFIXES or name[0] == ".":
-                continue
-            if is_sidecar(path):
-                continue
-            if not path.resolve().is_relative_to(root):
-                yield Left(path, "outside_folder", "a link that leads out of the folder")
-            elif not path.is_file():
-                yield Left(path, "unreadable", "not a file, or a link to nothing")
+    def fresh() -> Iterator[Found]:
+        for file in found:
+            if keeper.knows(file):
+                report.known += 1
+                progress(next(steps), total)
             else:
-                yield Found(identity.name, path, path.relative_to(folder).as_posix())
+                yield file
 
-
-def prepare_file(found: Found, prepare: PrepareSettings) -> Ready | Left:
-    """Align one file and find its face region; never raises for what is wrong with the file."""
-    try:
-        source_sha256 = _sha256(found.path)
-        image = prepare_image(found.path, _analyser(), prepare)
-    except SetAside as error:
-        return Left(found.path, str(error.reason), error.detail)
-    except OSError as error:
-        return Left(found.path, "unreadable", str(error))
-    return Ready(
-        found=found,
-        source_sha256=source_sha256,
-        jpeg=encode_jpeg(image.image),
-        region_png=encode_mask_png(image.region),
-        phash=image.phash,
-        sharpness=image.sharpness,
-        five_points=image.five_points.astype(float).round(3).tolist(),
-    )
+    for result in prepared(fresh(), prepare, workers):
+        keeper.take(result)
+        progress(next(steps), total)
+    keeper.flush()
+    for identity_id in sorted(identities.values()):
+        # a transaction for each: whoever else writes waits for one identity at most
+        with store.writing() as session:
+            report.pairs += add_pairs(session, identity_id, settings.seed, pairs_per_identity)
+        progress(next(steps), total)
+    report.report = record_set_aside(store, root, report.left)
+    return report
 
 
 class _Sibling(NamedTuple):
@@ -231,7 +142,7 @@ class _Keeper:
 
     def knows(self, found: Found) -> bool:
         try:
-            return (self._identities[found.identity], _sha256(found.path)) in self._known
+            return (self._identities[found.identity], file_sha256(found.path)) in self._known
         except OSError:
             return False
 
@@ -286,66 +197,6 @@ class _Keeper:
                         five_points=ready.five_points,
                     )
                 )
-            session.execute(
-                delete(SetAsideFile).where(
-                    SetAsideFile.path.in_([str(ready.found.path) for ready, _, _ in stored])
-                )
-            )
         self._unwritten.clear()
         self._report.added += len(stored)
         self._report.left.extend(left)
-
-
-def _write_report(store: Store, folder: Path, report: IngestReport) -> None:
-    with store.writing() as session:
-        for left in report.left:
-            path = str(left.path)[:1024]
-            row = session.scalars(
-                select(SetAsideFile).where(SetAsideFile.path == path)
-            ).one_or_none() or SetAsideFile(path=path)
-            row.reason, row.detail = left.reason, left.detail
-            session.add(row)
-    if report.left:
-        text = io.StringIO()
-        writer = csv.writer(text)
-        writer.writerow(("file", "reason", "detail"))
-        for left in report.left:
-            writer.writerow((left.path.relative_to(folder), left.reason, left.detail))
-        report.report = store.home / "reports" / "set-aside.csv"
-        write_atomically(report.report, text.getvalue().encode())
-
-
-def _prepared(
-    found: Sequence[Found], prepare: PrepareSettings, workers: int | None
-) -> Iterator[Ready | Left]:
-    workers = workers or os.cpu_count() or 1
-    if len(found) <= IN_PROCESS or workers == 1:
-        for one in found:
-            yield prepare_file(one, prepare)
-        return
-    # spawned, not forked: the face analyser's threads do not survive a fork
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        try:
-            ahead = 4 * workers
-            pending = [pool.submit(prepare_file, one, prepare) for one in found[:ahead]]
-            for index in range(len(found)):
-                yield pending[index % ahead].result()
-                if index + ahead < len(found):
-                    pending[index % ahead] = pool.submit(
-                        prepare_file, found[index + ahead], prepare
-                    )
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-@cache
-def _analyser() -> FaceAnalyser:
-    # one a process: loading the detector costs more than using it
-    return MediapipeAnalyser()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

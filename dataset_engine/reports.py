@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from rich.console import Group, RenderableType
+from rich.markup import escape
 from rich.table import Table
 
-from dataset_engine.ingest import IngestReport
+from dataset_engine.ingest_report import IngestReport
 from dataset_engine.progress import Advance
 from dataset_engine.shards import VerifyReport, VersionReport
 from dataset_engine.store.queries import StatusReport
@@ -24,9 +25,13 @@ def ingest_table(report: IngestReport) -> RenderableType:
     for reason, count in sorted(report.reasons.items()):
         table.add_row(f"set aside: {reason}", str(count))
     lines: list[RenderableType] = [table, f"{report.pairs} new pairs"]
-    lines += [f"  {left.path}: {left.reason}, {left.detail}" for left in report.left[:EXAMPLES]]
+    if report.relicensed:
+        lines.append(f"{report.relicensed} identities of earlier runs have another licence now")
+    lines += [
+        escape(f"  {left.file}: {left.reason}, {left.detail}") for left in report.left[:EXAMPLES]
+    ]
     if report.report is not None:
-        lines.append(f"every file that was set aside: {report.report}")
+        lines.append(escape(f"every file that is set aside: {report.report}"))
     return Group(*lines)
 
 
@@ -52,7 +57,7 @@ def status_tables(report: StatusReport) -> RenderableType:
             ones = round_["metrics"].get("all_ones", {})
             rounds.add_row(
                 str(round_["number"]),
-                round_["model_version"],
+                escape(round_["model_version"]),
                 round_["stage"],
                 share(unet.get("iou")),
                 share(ones.get("iou")),
@@ -76,18 +81,24 @@ def export_table(report: VersionReport) -> RenderableType:
     table.add_row("size", f"{report.size / 2**20:.1f} MiB")
     table.add_row("difference", f"+{report.added} -{report.removed} ~{report.changed}")
     lines: list[RenderableType] = [table]
-    lines += [f"set aside {left.key}: {left.reason}" for left in report.set_aside[:EXAMPLES]]
-    lines += [f"[yellow]let through: {finding}[/]" for finding in report.allowed[:EXAMPLES]]
-    lines.append(f"{report.folder}")
+    lines += [
+        escape(f"set aside {left.key}: {left.reason}") for left in report.set_aside[:EXAMPLES]
+    ]
+    lines += [
+        f"[yellow]let through: {escape(str(finding))}[/]" for finding in report.allowed[:EXAMPLES]
+    ]
+    lines.append(escape(str(report.folder)))
     return Group(*lines)
 
 
 def verify_line(report: VerifyReport) -> RenderableType:
     """What a verification found."""
-    parts: list[RenderableType] = [f"[red]broken[/] {problem}" for problem in report.problems]
+    parts: list[RenderableType] = [
+        f"[red]broken[/] {escape(str(problem))}" for problem in report.problems
+    ]
     verdict = "sound" if report.sound else f"{len(report.problems)} problems"
     parts.append(
-        f"{report.version}: {report.samples} samples in {report.shards} shards, "
+        f"{escape(str(report.version))}: {report.samples} samples in {report.shards} shards, "
         f"{report.size / 2**20:.1f} MiB read: {verdict}"
     )
     return Group(*parts)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import AliasChoices, Field, SecretStr
+from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -19,7 +19,11 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="REFSTAR_", frozen=True, populate_by_name=True, extra="ignore"
+        env_prefix="REFSTAR_",
+        env_ignore_empty=True,
+        frozen=True,
+        populate_by_name=True,
+        extra="ignore",
     )
 
     home: Path = Field(
@@ -28,6 +32,7 @@ class Settings(BaseSettings):
     )
     database_url: str | None = Field(
         default=None,
+        repr=False,  # it may hold a password
         description="SQLAlchemy URL of the engine's database; a SQLite file in the home otherwise.",
     )
     label_studio_url: str | None = Field(
@@ -69,10 +74,26 @@ class Settings(BaseSettings):
         default="unknown", description="Licence and consent of the source, carried into exports."
     )
 
+    @field_validator("home")
+    @classmethod
+    def _expand(cls, home: Path) -> Path:
+        return home.expanduser()
+
+    @field_validator("label_studio_url")
+    @classmethod
+    def _strip(cls, url: str | None) -> str | None:
+        # the URL names the server in the database: one server, one spelling
+        return (url or "").rstrip("/") or None
+
     @property
     def resolved_database_url(self) -> str:
         """The database URL, with the SQLite file in the home as the default."""
-        return self.database_url or f"sqlite:///{self.home.absolute() / 'refstar.sqlite'}"
+        if self.database_url is not None:
+            return self.database_url
+        from sqlalchemy import URL  # noqa: PLC0415 - `engine --help` must not wait for it
+
+        file = str(self.home.absolute() / "refstar.sqlite")
+        return URL.create("sqlite", database=file).render_as_string(hide_password=False)
 
     @property
     def resolved_service_url(self) -> str:
