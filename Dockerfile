@@ -1,7 +1,7 @@
 FROM python:3.12-slim
 
 RUN useradd --create-home --uid 1000 refstar \
-    && mkdir -p /refstar-home/images && chown -R refstar /refstar-home
+    && install --directory --owner refstar --mode 0755 /refstar-home /refstar-home/images
 WORKDIR /opt/refstar-engine
 COPY constraints.txt pyproject.toml README.md LICENSE ./
 COPY annotator annotator

@@ -6,6 +6,7 @@ VENV := .venv
 SERVER := .venv-label-studio
 PIP := -m pip install --quiet --disable-pip-version-check
 BENCHMARKS := brush degradation shards
+BROWSERS := chromium chromium-browser google-chrome
 PACKAGES := annotator dataset_engine models restoration migrations tests benchmarks
 
 .PHONY: demo test install lint types format unit chromium bench clean
@@ -38,12 +39,13 @@ $(SERVER)/.installed: constraints-label-studio.txt
 	$(SERVER)/bin/python $(PIP) -c constraints-label-studio.txt label-studio
 	@touch $@
 
-## chromium: a browser for the browser tests, where one is missing and apt may install it
-chromium:
-	@command -v chromium google-chrome chromium-browser >/dev/null 2>&1 \
-	    || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
-	         && apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } \
-	    || echo "NOTE: no Chromium here and none could be installed: BROWSER TESTS ARE LEFT OUT"
+## chromium: a browser for the browser tests: one that is here, else apt's, else Playwright's own
+chromium: $(VENV)/.installed
+	@for name in $(BROWSERS); do command -v $$name >/dev/null && exit; done; \
+	{ [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	    && apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } \
+	|| $(VENV)/bin/playwright install chromium >/dev/null 2>&1 \
+	|| echo "NOTE: no Chromium here and none could be installed: BROWSER TESTS ARE LEFT OUT"
 
 lint:
 	$(VENV)/bin/ruff format --check $(PACKAGES)

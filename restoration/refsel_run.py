@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from dataset_engine.degradation import preset
 from dataset_engine.shards import RefSelShards
+from dataset_engine.shards.files import write_whole
 from models.refsel import RefSel
 from restoration.refsel_config import RefSelTraining
 from restoration.refsel_evaluation import Evaluation, evaluate
@@ -75,5 +78,19 @@ def run_refsel(
         seed=training.seed,
         batch_size=training.batch_size,
     )
-    (folder / REPORT_NAME).write_text(json.dumps(asdict(evaluation), indent=2))
+    write_report(folder / REPORT_NAME, evaluation)
     return RefSelRun(report.best, evaluation, report.resumed_from, report.note)
+
+
+def write_report(path: Path, evaluation: Evaluation) -> None:
+    """Write the evaluation as JSON, whole or not at all; a score that is not defined is null."""
+    text = json.dumps(_defined(asdict(evaluation)), indent=2, allow_nan=False)
+    write_whole(path, text.encode())
+
+
+def _defined(value: Any) -> Any:  # noqa: ANN401 - whatever JSON can hold
+    if isinstance(value, dict):
+        return {name: _defined(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_defined(one) for one in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

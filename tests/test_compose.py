@@ -1,17 +1,31 @@
-"""docker-compose.yml is valid, names commands that exist, and publishes nothing but loopback."""
+"""docker-compose.yml is valid, publishes nothing but loopback, and its commands work.
+
+The commands are run outside a container, with the environment that the file gives them.
+"""
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
+import socket
 import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 from typer.testing import CliRunner
 
+from annotator.label_studio import BACKEND_TITLE, SECRET_HEADER, LabelStudio
+from annotator.server import LabelStudioServer
 from dataset_engine.cli import app
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,11 +35,60 @@ SECRETS = (
     "LABEL_STUDIO_USER_TOKEN",
     "REFSTAR_WEBHOOK_SECRET",
 )
+PRIVATE = (
+    *("10.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "192.168.0.0/16"),
+    *("::1/128", "::ffff:0:0/96", "fc00::/7", "fe80::/10"),
+)
 
 
 @pytest.fixture(scope="module")
 def compose() -> dict[str, Any]:
     return dict(yaml.safe_load((ROOT / "docker-compose.yml").read_text()))
+
+
+def environment(service: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, str]:
+    """A service's variables as compose fills them in, in an otherwise ordinary environment."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("REFSTAR_", "LABEL_STUDIO_"))}
+    return kept | {
+        name: re.sub(r"\$\{(\w+)[^}]*\}", lambda found: given[found[1]], value)
+        for name, value in service["environment"].items()
+    }
+
+
+def engine(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "dataset_engine.cli", *arguments]
+
+
+@contextmanager
+def serving(
+    service: Mapping[str, Any], variables: Mapping[str, str], log: Path
+) -> Iterator[httpx.Client]:
+    """The service's own command, at the address in REFSTAR_SERVICE_URL."""
+    url = httpx.URL(variables["REFSTAR_SERVICE_URL"])
+    here = {"0.0.0.0": url.host, "9090": str(url.port)}
+    command = engine(*(here.get(word, word) for word in service["command"]))
+    with log.open("wb") as out, httpx.Client(base_url=url, trust_env=False, timeout=5) as client:
+        process = subprocess.Popen(command, env=dict(variables), stdout=out, stderr=out)
+        try:
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline and process.poll() is None:
+                try:
+                    client.get("/health")
+                    break
+                except httpx.TransportError:
+                    time.sleep(0.1)
+            assert process.poll() is None, log.read_text()
+            yield client
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def local(url: str) -> dict[str, str]:
+    """Where things are outside the containers."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    return {"LABEL_STUDIO_URL": url, "REFSTAR_SERVICE_URL": f"http://127.0.0.1:{port}"}
 
 
 def client() -> list[str] | None:
@@ -61,6 +124,19 @@ def test_only_loopback_ports_are_published(compose: dict[str, Any]) -> None:
     assert published == ["127.0.0.1:8080:8080"]
 
 
+def test_label_studio_may_call_the_service_and_nothing_else_that_is_private(
+    compose: dict[str, Any],
+) -> None:
+    given = compose["services"]["label-studio"]["environment"]["USER_ADDITIONAL_BANNED_SUBNETS"]
+    banned = [ip_network(subnet) for subnet in given.split(",")]
+    own = ip_network(compose["networks"]["default"]["ipam"]["config"][0]["subnet"])
+    assert not [subnet for subnet in banned if subnet.version == 4 and subnet.overlaps(own)]
+    private = {ip_network(subnet) for subnet in PRIVATE}
+    assert private | set(ip_network("172.16.0.0/12").address_exclude(own)) <= set(banned)
+    for address in ("8.8.8.8", "2606:4700::1111"):
+        assert not any(ip_address(address) in subnet for subnet in banned)
+
+
 def test_label_studio_is_pinned_to_the_version_that_is_tested(compose: dict[str, Any]) -> None:
     pinned = (ROOT / "constraints-label-studio.txt").read_text().splitlines()
     version = compose["services"]["label-studio"]["image"].partition(":")[2]
@@ -81,3 +157,64 @@ def test_the_example_of_secrets_holds_none() -> None:
     values = dict(line.split("=", 1) for line in lines if "=" in line and line[0] != "#")
     assert set(SECRETS) <= values.keys()
     assert not any(values[name] for name in SECRETS if name != "LABEL_STUDIO_USERNAME")
+
+
+@pytest.mark.slow
+def test_the_service_and_the_status_work_with_the_files_environment(
+    compose: dict[str, Any], tmp_path: Path
+) -> None:
+    service = compose["services"]["service"]
+    secrets = dict.fromkeys(SECRETS, "x") | {"REFSTAR_WEBHOOK_SECRET": "from-the-env-file"}
+    variables = environment(service, secrets) | local("http://127.0.0.1:9")
+    variables["REFSTAR_HOME"] = str(tmp_path / "home")
+    with serving(service, variables, tmp_path / "service.log") as client:
+        assert client.get("/health").json()["status"] == "UP"
+        event = {"action": "ANNOTATION_CREATED", "project": {"id": 1}, "annotation": {"id": 1}}
+        assert client.post("/webhook", json=event).status_code == httpx.codes.FORBIDDEN
+        known = client.post(
+            "/webhook", json=event, headers={SECRET_HEADER: secrets["REFSTAR_WEBHOOK_SECRET"]}
+        )
+        assert known.status_code == httpx.codes.NOT_FOUND  # let in, but there is no such project
+        command = engine(*compose["services"]["engine"]["command"], "--json")
+        done = subprocess.run(command, env=variables, capture_output=True, text=True, check=True)
+    assert "pairs" in json.loads(done.stdout)
+
+
+@pytest.mark.slow
+def test_prepare_makes_the_project_and_ends(
+    compose: dict[str, Any],
+    label_studio_server: LabelStudioServer,
+    label_studio: LabelStudio,
+    tmp_path: Path,
+) -> None:
+    services = compose["services"]
+    secrets = dict.fromkeys(SECRETS, "x") | {
+        "LABEL_STUDIO_USER_TOKEN": label_studio_server.credentials.token
+    }
+    # A home of its own below the folder that this Label Studio may serve files from.
+    here = local(label_studio_server.url) | {
+        "REFSTAR_HOME": str(label_studio_server.document_root / "team"),
+        "REFSTAR_LABEL_STUDIO_PROJECT": "Prepared by compose",
+    }
+    with serving(
+        services["service"], environment(services["service"], secrets) | here, tmp_path / "log"
+    ):
+        for _ in range(2):  # harmless to repeat, as the file says
+            done = subprocess.run(
+                engine(*services["prepare"]["command"]),
+                env=environment(services["prepare"], secrets) | here,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=60,
+            )
+            assert done.returncode == 0, done.stderr
+    sdk = label_studio._sdk
+    (project,) = sdk.projects.list(title="Prepared by compose").items or ()
+    (storage,) = sdk.import_storage.local.list(project=project.id)
+    assert storage.path == f"{here['REFSTAR_HOME']}/images/aligned"
+    (backend,) = sdk.ml.list(project=project.id)
+    assert (backend.title, backend.url) == (BACKEND_TITLE, here["REFSTAR_SERVICE_URL"])
+    (hook,) = sdk.webhooks.list(project=str(project.id))
+    assert hook.url == f"{here['REFSTAR_SERVICE_URL']}/webhook"
+    assert hook.headers == {SECRET_HEADER: "x"}
