@@ -32,7 +32,7 @@ class DemoSize:
     shots: int = 4
     pairs: int = 8
     seeds: int = 64
-    unet_steps: int = 300
+    unet_steps: int = 480
     refsel_steps: int = 200
 
 

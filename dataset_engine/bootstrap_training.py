@@ -46,8 +46,8 @@ class BootstrapSettings:
     """How the bootstrap U-Net is trained; the defaults are what measured best (docs/refsel.md)."""
 
     seed: int = 0
-    steps: int = 240
-    batch_size: int = 8
+    steps: int = 480
+    batch_size: int = 4
     learning_rate: float = 1e-3
     weight_decay: float = 1e-2
     conflict_weight: float = 2.0
