@@ -260,5 +260,7 @@ def _identify_run(settings: BootstrapSettings, start_from: Path | None, pairs: i
     described = dataclasses.asdict(settings)
     for unimportant in ("checkpoint_every", "workers", "cache_bytes"):
         del described[unimportant]
-    described |= {"start_from": str(start_from), "pairs": pairs}
+    # the end of the path alone: a home may be moved between a stop and the next start
+    origin = start_from.parts[-2:] if start_from else ()
+    described |= {"start_from": origin, "pairs": pairs}
     return json.dumps(described, sort_keys=True)

@@ -351,6 +351,8 @@ def train_refsel(
             bootstrap=weights,
             progress=advance,
         )
+    if report.resumed_from:
+        console.print(f"went on from step {report.resumed_from}")
     if report.note:
         console.print(f"[yellow]note[/] {escape(report.note)}")
     console.print(scenario_table(report.evaluation, "RefSel on test identities"))

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -141,20 +142,25 @@ def _best_threshold(histogram: NDArray[np.int64]) -> float:
 
 
 def scenario_table(evaluation: Evaluation, title: str) -> Table:
-    """The evaluation as a table for the terminal; all numbers in percent."""
-    table = Table(title=title, caption="accuracy in the face region as in Table 3; all in %")
+    """The evaluation as a table that fits a terminal of 80 columns; all numbers in percent."""
+    caption = (
+        "acc: accuracy in the face region as in Table 3; ones: the all-ones mask; "
+        "recall, prec, c-IoU: of the conflict; all in %"
+    )
+    table = Table(title=title, caption=caption, padding=(0, 0, 0, 1))
     for heading in (
         "scenario",
         "pairs",
-        "accuracy",
-        "(all ones)",
+        "acc",
+        "ones",
         "IoU",
-        "(all ones)",
-        "conflict recall",
-        "conflict precision",
-        "conflict IoU",
+        "ones",
+        "recall",
+        "prec",
+        "c-IoU",
     ):
-        table.add_column(heading, justify="left" if heading == "scenario" else "right")
+        justify: Literal["left", "right"] = "left" if heading == "scenario" else "right"
+        table.add_column(heading, justify=justify, no_wrap=True)
     for one in evaluation.scenarios:
         table.add_row(*_cells(one))
     table.add_section()

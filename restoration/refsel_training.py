@@ -281,5 +281,7 @@ def _identify_run(
     described = dataclasses.asdict(settings)
     for unimportant in ("checkpoint_every", "workers", "pictures"):
         del described[unimportant]
-    described |= {"bootstrap": str(bootstrap), "data": data_version, "triplets": triplets}
+    # the end of the path alone: a home may be moved between a stop and the next start
+    origin = bootstrap.parts[-2:] if bootstrap else ()
+    described |= {"bootstrap": origin, "data": data_version, "triplets": triplets}
     return json.dumps(described, sort_keys=True)
