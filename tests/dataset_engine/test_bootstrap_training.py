@@ -114,7 +114,7 @@ def test_a_round_can_start_from_the_one_before(tmp_path: Path):
 def test_it_learns_to_find_conflicts_that_all_ones_cannot(tmp_path: Path):
     settings = replace(
         SETTINGS,
-        steps=80,
+        steps=200,
         batch_size=8,
         workers=1,
         model=replace(SETTINGS.model, working_size=64),
@@ -124,7 +124,7 @@ def test_it_learns_to_find_conflicts_that_all_ones_cannot(tmp_path: Path):
     report = train_bootstrap(
         Discs(24, seed=0), Discs(16, seed=1), tmp_path, settings, progress=seen.append
     )
-    assert seen == list(range(81))
+    assert seen == list(range(201))
     assert report.scores.pairs == 16
     assert report.scores.iou > report.all_ones.iou
     assert report.scores.conflict_recall >= 0.5
