@@ -244,9 +244,11 @@ def _train(
 
 
 def _propose(store: Store, round_: Round, report: RoundReport, bar: Bar) -> None:
-    model = RefSel.from_pretrained(model_folder(store, round_.model_version))
     with store.reading() as session:
         total = count_undecided(session, without_model=round_.model_version)
+    if not total:
+        return
+    model = RefSel.from_pretrained(model_folder(store, round_.model_version))
     ids: dict[str, int] = {}
 
     def files() -> Iterable[PairFiles]:

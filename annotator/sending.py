@@ -40,8 +40,9 @@ def send_proposals(
     for start in range(0, len(waiting), BATCH):
         batch = waiting[start : start + BATCH]
         _send_batch(store, workplace, [proposal_id for _, proposal_id in batch])
-        # at once, not at the end: people may be annotating while the rest is sent
-        _show(store, workplace, model_version)
+        if start == 0:
+            # not at the end: people may be annotating while the rest is sent
+            _show(store, workplace, model_version)
         progress(start + len(batch), len(waiting))
     if not waiting:
         _show(store, workplace, model_version)
