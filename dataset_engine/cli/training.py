@@ -64,3 +64,43 @@ def train_refsel(
         console.print(f"[yellow]note[/] {escape(report.note)}")
     console.print(scenario_table(report.evaluation, "RefSel on test identities"))
     console.print(f"the best RefSel is {escape(str(report.best))}")
+
+
+@app.command(
+    "evaluate-refsel",
+    rich_help_panel=PANEL,
+    epilog="Example: engine --home work evaluate-refsel refsel-hq --out refsel-test",
+)
+def evaluate_refsel(
+    context: typer.Context,
+    shards: Annotated[
+        Path | None, typer.Argument(help="RefSel-HQ shards; HOME/refsel-hq otherwise.")
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Folder of a RefSel; HOME/runs/refsel/best otherwise.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the page; beside the model otherwise.")
+    ] = None,
+    per_scenario: Annotated[
+        int, typer.Option(min=1, help="Pairs for each of the five scenarios.")
+    ] = 50,
+    preset: Annotated[str, typer.Option(help="Named degradation settings.")] = "paper",
+) -> None:
+    """Test RefSel as the paper does, beside the all-ones mask; writes a page with the worst pairs."""
+    from restoration.evaluate_refsel.run import ProtocolSettings
+    from restoration.evaluate_refsel.run import evaluate_refsel as run
+    from restoration.evaluate_refsel.summary import summary_table
+
+    settings = settings_of(context)
+    model = model or settings.home / "runs" / "refsel" / "best"
+    with progress_bar("testing RefSel") as advance:
+        report = run(
+            model,
+            shards or settings.home / "refsel-hq",
+            out or model.parent / "test",
+            ProtocolSettings(per_scenario=per_scenario, preset=preset, seed=settings.seed),
+            progress=advance,
+        )
+    console.print(summary_table(report.summary))
+    console.print(f"the page is {escape(str(report.page))}")
