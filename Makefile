@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 SERVER := .venv-label-studio
 PIP := -m pip install --quiet --disable-pip-version-check
-BENCHMARKS := brush degradation shards
+BENCHMARKS := brush degradation growth proposals shards
 BROWSERS := chromium chromium-browser google-chrome
 PACKAGES := annotator dataset_engine models restoration migrations tests benchmarks
 
@@ -26,7 +26,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	    || { echo "Python 3.11 or newer is needed: make PYTHON=python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	@echo "installing the project (torch makes this several GB; some minutes the first time)"
-	$(VENV)/bin/python $(PIP) -c constraints.txt -e '.[dev,postgres,ray]'
+	$(VENV)/bin/python $(PIP) -c constraints.txt -e '.[dev,openvino,postgres,ray]'
 	@# mediapipe's own pins hold NumPy and protobuf back, though it runs with the current ones
 	@$(VENV)/bin/python $(PIP) --no-deps -c constraints.txt mediapipe \
 	    || echo "NOTE: mediapipe has no wheel for this Python (it has for 3.11 and 3.12): the demo" \

@@ -97,7 +97,9 @@ class Predictor:
         else:
             made = [
                 NewProposal(pair.id, proposal.mask, proposal.score)
-                for proposal in propose(self._model(round_), [pair_files(store, pair)])
+                for proposal in propose(
+                    self._model(round_), [pair_files(store, pair)], batch_size=1
+                )
             ]
             add_proposals(store, round_.model_version, round_.number, made)
         with store.reading() as session:

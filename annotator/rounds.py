@@ -7,10 +7,9 @@ leaves its result in the store, so a turn that was broken off goes on where it s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
-from itertools import islice
 from typing import Any
 
 from annotator.locks import held
@@ -19,38 +18,28 @@ from annotator.sync import SyncReport, sync
 from annotator.workplace import Workplace
 from dataset_engine.bootstrap_training import BootstrapSettings, train_bootstrap
 from dataset_engine.progress import Advance
-from dataset_engine.proposing import PairFiles, propose
+from dataset_engine.proposal_run import propose_undecided
 from dataset_engine.settings import Settings
 from dataset_engine.store import Store
 from dataset_engine.store.pairs import choose_seeds
-from dataset_engine.store.proposals import (
-    FACE_REGION,
-    NewProposal,
-    add_proposals,
-    propose_face_region,
-)
+from dataset_engine.store.proposals import FACE_REGION, propose_face_region
 from dataset_engine.store.queries import (
-    count_undecided,
     latest_decision_id,
     latest_round,
     seeds_annotated,
     seeds_open,
-    undecided,
 )
 from dataset_engine.store.tables import Round
-from dataset_engine.stored_pairs import model_folder, pair_files, run_folder
+from dataset_engine.stored_pairs import model_folder, run_folder
 from dataset_engine.training_set import (
     ReviewedPairs,
     current_training_set,
     fixed_training_set,
 )
 from models.metrics import Scores
-from models.refsel import RefSel
 
 Bar = Callable[[str], AbstractContextManager[Advance]]
 """Opens a progress bar with a description."""
-STORE_EVERY = 32
-"""Proposals in one transaction: what a kill can cost."""
 
 
 class SeedsMissingError(RuntimeError):
@@ -244,29 +233,20 @@ def _train(
 
 
 def _propose(store: Store, round_: Round, report: RoundReport, bar: Bar) -> None:
-    with store.reading() as session:
-        total = count_undecided(session, without_model=round_.model_version)
-    if not total:
-        return
-    model = RefSel.from_pretrained(model_folder(store, round_.model_version))
-    ids: dict[str, int] = {}
-
-    def files() -> Iterable[PairFiles]:
-        for pair in undecided(store, without_model=round_.model_version):
-            ids[pair.key] = pair.id
-            yield pair_files(store, pair)
-
     with bar("proposing masks") as advance:
-        advance(0, total)
-        proposals = propose(model, files(), set_aside=report.set_aside.__setitem__)
-        while batch := list(islice(proposals, STORE_EVERY)):
-            report.proposed += add_proposals(
-                store,
-                round_.model_version,
-                round_.number,
-                [NewProposal(ids.pop(p.key), p.mask, p.score) for p in batch],
-            )
-            advance(report.proposed + len(report.set_aside), total)
+        run = propose_undecided(
+            store,
+            model_folder(store, round_.model_version),
+            round_.model_version,
+            round_.number,
+            progress=advance,
+        )
+    report.proposed, report.set_aside = run.proposed, run.set_aside.reasons
+    if run.set_aside.count > len(report.set_aside):
+        report.notes.append(
+            f"{run.set_aside.count} pairs could not be read; the first {len(report.set_aside)} of "
+            "them are named here: mend them and run the same command again for the others"
+        )
 
 
 def _row(scores: Scores) -> dict[str, float | None]:

@@ -6,11 +6,15 @@ told apart without importing either: what was never imported cannot have raised 
 
 from __future__ import annotations
 
+import errno
 import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dataset_engine.settings import Settings
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FREE_SPACE = "free some space, then run this again; what was finished before is kept"
 
 
 def error_line(error: Exception, settings: Settings | None) -> str | None:
@@ -19,6 +23,9 @@ def error_line(error: Exception, settings: Settings | None) -> str | None:
         return _database_line(error, settings)
     if _is(error, "httpx", "HTTPError") or _is(error, "httpx", "InvalidURL"):
         return _http_line(error)
+    if isinstance(error, OSError) and error.errno in FULL:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}: {FREE_SPACE}"
     if isinstance(error, OSError | RuntimeError | ValueError):
         return str(error)
     return None
@@ -32,7 +39,9 @@ def _is(error: Exception, module: str, name: str) -> bool:
 def _database_line(error: Exception, settings: Settings | None) -> str:
     cause = str(getattr(error, "orig", None) or error).partition("\n(Background")[0]
     cause = " ".join(cause.split())
-    if "is locked" in cause:
+    if "is full" in cause or "No space left" in cause:
+        mend = FREE_SPACE
+    elif "is locked" in cause:
         mend = "another command has been writing for long; run this one again when it is done"
     else:
         mend = "see that REFSTAR_DATABASE_URL is right, that the database is up, and that it and "

@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from dataset_engine.import_shards import ImportReport
 from dataset_engine.ingest_report import IngestReport
 from dataset_engine.progress import Advance
 from dataset_engine.shards import VerifyReport, VersionReport
@@ -25,6 +26,9 @@ def ingest_table(report: IngestReport) -> RenderableType:
     for reason, count in sorted(report.reasons.items()):
         table.add_row(f"set aside: {reason}", str(count))
     lines: list[RenderableType] = [table, f"{report.pairs} new pairs"]
+    if report.inputs:
+        lines.append(f"{report.inputs} restoration inputs, which have no ground truth")
+    lines += [escape(note) for note in report.notes]
     if report.relicensed:
         lines.append(f"{report.relicensed} identities of earlier runs have another licence now")
     lines += [
@@ -50,6 +54,8 @@ def status_tables(report: StatusReport) -> RenderableType:
         f"{report.seeds_annotated} of {report.seeds} seed pairs are annotated",
         scenarios,
     ]
+    if report.inputs:
+        parts.append(f"{report.inputs} restoration inputs, which have no ground truth")
     if report.rounds:
         rounds = Table("round", "model", "stage", "IoU", "all-ones IoU", "conflict recall")
         for round_ in report.rounds:
@@ -112,3 +118,18 @@ def share(value: float | None) -> str:
 def named(advance: Advance) -> Callable[[str, int, int | None], None]:
     """A progress bar for a work of several parts: the bar starts anew with each."""
     return lambda _, done, total: advance(done, total)
+
+
+def import_table(report: ImportReport) -> RenderableType:
+    """What an import of a published set did."""
+    table = Table("triplets", "count", title="import")
+    table.add_row("added", str(report.added))
+    table.add_row("imported before", str(report.known))
+    table.add_row("decided by a person here, kept", str(report.kept))
+    table.add_row("set aside", str(report.left))
+    lines: list[RenderableType] = [
+        table,
+        f"{report.images} new images of {report.identities} new identities",
+    ]
+    lines += [escape(f"set aside {left.key}: {left.reason}") for left in report.examples[:EXAMPLES]]
+    return Group(*lines)

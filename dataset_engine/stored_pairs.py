@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dataset_engine.bootstrap_training import MODEL_NAME
-from dataset_engine.proposing import PairFiles
+from dataset_engine.pair_images import PairFiles
 from dataset_engine.store import Store
 from dataset_engine.store.tables import Pair
 

@@ -1,11 +1,14 @@
-"""What tests of all rooms share: a real Label Studio, and a small store with pairs in it."""
+"""What tests of all rooms share: real servers, and a small store with pairs in it."""
 
 from __future__ import annotations
 
+import importlib.util
+import itertools
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import cv2
 import numpy as np
@@ -16,24 +19,48 @@ from annotator.server import Credentials, LabelStudioServer
 from dataset_engine.settings import Settings
 from dataset_engine.store import Store
 from dataset_engine.store.blobs import encode_jpeg
+from dataset_engine.store.database import upgrade
 from dataset_engine.store.pairs import add_identities, add_pairs
 from dataset_engine.store.tables import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 LEFT_OUT = pytest.StashKey[list[str]]()
+DATABASES = ("sqlite", "postgresql")
+EVERY_DATABASE = (
+    "dataset_engine/test_growth.py",
+    "dataset_engine/test_migrations.py",
+    "dataset_engine/test_pairs.py",
+    "dataset_engine/test_reviews.py",
+    "dataset_engine/test_rounds_in_store.py",
+    "dataset_engine/test_two_writers.py",
+)
+"""Files whose tests run on each of ``DATABASES``, if they use one."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    file = metafunc.definition.path.relative_to(ROOT / "tests").as_posix()
+    if file in EVERY_DATABASE and "database" in metafunc.fixturenames:
+        metafunc.parametrize("database", DATABASES, indirect=True)
+
+
+def _leave_out(config: pytest.Config, variable: str, reason: str, untested: str) -> NoReturn:
+    """Skip and say so at the end of the run, or fail where nothing may be left out."""
+    if os.environ.get(variable) == "1":
+        pytest.fail(f"{variable}=1, but {reason}", pytrace=False)
+    lines = config.stash.setdefault(LEFT_OUT, [])
+    line = f"{reason}: {untested} was not tested"
+    if line not in lines:
+        lines.append(line)
+    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")
 def leave_out(request: pytest.FixtureRequest) -> Callable[[str], NoReturn]:
-    """Skip and say so at the end of the run, or fail where nothing may be left out."""
+    """Leave out what needs a browser."""
 
     def skip(reason: str) -> NoReturn:
-        if os.environ.get("REFSTAR_REQUIRE_BROWSER") == "1":
-            pytest.fail(f"REFSTAR_REQUIRE_BROWSER=1, but {reason}", pytrace=False)
-        reasons = request.config.stash.setdefault(LEFT_OUT, [])
-        if reason not in reasons:
-            reasons.append(reason)
-        pytest.skip(reason)
+        untested = "what a person does in the browser"
+        _leave_out(request.config, "REFSTAR_REQUIRE_BROWSER", reason, untested)
 
     return skip
 
@@ -41,11 +68,9 @@ def leave_out(request: pytest.FixtureRequest) -> Callable[[str], NoReturn]:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    for reason in config.stash.get(LEFT_OUT, []):
+    for line in config.stash.get(LEFT_OUT, []):
         terminalreporter.section("TESTS WERE LEFT OUT", sep="!", red=True, bold=True)
-        terminalreporter.line(
-            f"{reason}: what a person does in the browser was not tested", red=True
-        )
+        terminalreporter.line(line, red=True)
 
 
 @pytest.fixture(scope="session")
@@ -79,11 +104,75 @@ def label_studio(label_studio_server: LabelStudioServer) -> Iterator[LabelStudio
         yield client
 
 
+@pytest.fixture(scope="session")
+def postgresql(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """A real PostgreSQL server, started once, with a migrated database to copy."""
+    spec = importlib.util.spec_from_file_location(
+        "postgresql_server", ROOT / "benchmarks" / "postgresql_server.py"
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    try:
+        module.programs()
+    except FileNotFoundError as error:
+        _leave_out(
+            request.config, "REFSTAR_REQUIRE_POSTGRES", str(error), "the store on PostgreSQL"
+        )
+    with module.PostgresqlServer() as server:
+        upgrade(server.create("migrated"))
+        yield server
+
+
+@pytest.fixture(scope="session")
+def database_names() -> Iterator[str]:
+    return map("test_{}".format, itertools.count())
+
+
 @pytest.fixture
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+def database(request: pytest.FixtureRequest) -> str:
+    """Which of ``DATABASES`` the test runs on: SQLite, unless its file is in ``EVERY_DATABASE``."""
+    return str(getattr(request, "param", "sqlite"))
+
+
+@pytest.fixture
+def database_url(
+    database: str, request: pytest.FixtureRequest, database_names: Iterator[str]
+) -> Iterator[str | None]:
+    """The URL of a database without rows; None for the SQLite file of a home."""
+    if database == "sqlite":
+        yield None
+        return
+    server = request.getfixturevalue("postgresql")
+    name = next(database_names)
+    yield server.create(name, template="migrated")
+    server.drop(name)
+
+
+@pytest.fixture
+def empty_url(
+    database: str,
+    request: pytest.FixtureRequest,
+    database_names: Iterator[str],
+    tmp_path: Path,
+) -> Iterator[str]:
+    """The URL of a database without tables."""
+    if database == "sqlite":
+        yield f"sqlite:///{tmp_path / 'empty.sqlite'}"
+        return
+    server = request.getfixturevalue("postgresql")
+    name = next(database_names)
+    yield server.create(name)
+    server.drop(name)
+
+
+@pytest.fixture
+def settings(tmp_path: Path, database_url: str | None, monkeypatch: pytest.MonkeyPatch) -> Settings:
     for name in [name for name in os.environ if name.startswith(("REFSTAR_", "LABEL_STUDIO_"))]:
         monkeypatch.delenv(name)
-    return Settings(home=tmp_path / "home")
+    return Settings(home=tmp_path / "home", database_url=database_url)
 
 
 @pytest.fixture

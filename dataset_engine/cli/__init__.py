@@ -4,10 +4,10 @@ This is the one place that may import every room. Commands import what they need
 that `engine --help` answers at once.
 """
 
-from dataset_engine.cli import data, people, training
+from dataset_engine.cli import cluster, data, keeping, people, training
 from dataset_engine.cli.app import app
 
-__all__ = ["app", "data", "main", "people", "training"]
+__all__ = ["app", "cluster", "data", "keeping", "main", "people", "training"]
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from dataset_engine.cli.app import app, open_store, settings_of
 from dataset_engine.progress import console, progress_bar
+from dataset_engine.sources.form import Form
 
 PANEL = "Data"
 
@@ -38,8 +39,18 @@ def sample(
 )
 def ingest(
     context: typer.Context,
-    folder: Annotated[Path, typer.Argument(help="Holds a folder per identity: IDENTITY/IMAGE.")],
-    pairs: Annotated[int, typer.Option(min=1, help="Most pairs made of one identity.")] = 12,
+    source: Annotated[
+        Path, typer.Argument(help="A folder of photographs, or a CSV file of pairs.")
+    ],
+    form: Annotated[
+        Form | None, typer.Option(help="The source's form; seen in the source otherwise.")
+    ] = None,
+    pairs: Annotated[
+        int, typer.Option(min=1, help="Most pairs of one identity, in identity folders.")
+    ] = 12,
+    identities: Annotated[
+        int, typer.Option(min=1, help="Identities that are drawn from CelebA, a pair of each.")
+    ] = 1000,
     min_eye_distance: Annotated[
         float | None, typer.Option(help="Least distance of the eyes in the source, px.")
     ] = None,
@@ -63,13 +74,34 @@ def ingest(
         report = run(
             store,
             settings,
-            folder,
+            source,
+            form=form,
             pairs_per_identity=pairs,
+            identities=identities,
             prepare=prepare,
             workers=workers,
             progress=advance,
         )
     console.print(ingest_table(report))
+
+
+@app.command(
+    "import-shards",
+    rich_help_panel=PANEL,
+    epilog="Example: engine --home work import-shards refsel-hq",
+)
+def import_shards(
+    context: typer.Context,
+    location: Annotated[Path, typer.Argument(help="A published set, or one of its versions.")],
+) -> None:
+    """Bring a published RefSel-HQ set back into the store, to review and export it further."""
+    from dataset_engine.import_shards import import_shards as run
+    from dataset_engine.reports import import_table
+
+    settings = settings_of(context)
+    with open_store(settings) as store, progress_bar("importing") as advance:
+        report = run(store, settings, location, progress=advance)
+    console.print(import_table(report))
 
 
 @app.command(

@@ -17,6 +17,17 @@ TEMPORARY: Final = ".tmp"
 _LOCK: Final = ".export.lock"
 
 
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Have an ``OSError`` that names no file name this one: writing to a full disk names none."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in ``folder`` survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -44,7 +55,7 @@ def file_sha256(path: Path) -> str:
 def write_whole(path: Path, data: bytes) -> None:
     """Write ``path`` under a temporary name, fsync it, and rename it into place."""
     temporary = path.with_name(path.name + TEMPORARY)
-    with temporary.open("wb") as file:
+    with naming(path), temporary.open("wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

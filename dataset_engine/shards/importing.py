@@ -1,10 +1,11 @@
-"""A published set comes back: its triplets, with their files written to a folder."""
+"""A published set comes back: its triplets, with their files in memory or written to a folder."""
 
 from __future__ import annotations
 
 import hashlib
 import tarfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
@@ -22,14 +23,26 @@ from dataset_engine.shards.triplet import (
 )
 
 
+@dataclass(frozen=True)
+class Published:
+    """One sample of a published set.
+
+    Attributes:
+        triplet: what its description says; its paths are names only, there are no such files.
+        members: the bytes of each of ``FILE_MEMBERS``.
+    """
+
+    triplet: Triplet
+    members: dict[str, bytes]
+
+
 def read_triplets(
     location: Path, into: Path, *, set_aside: Callable[[SetAside], None]
 ) -> Iterator[Triplet]:
     """All triplets of a published version, one at a time, with their files in ``into``.
 
-    The tars are walked as a stranger's: a member is written only under a name that is made from a
-    checked key, so nothing in them can choose a path. A sample that is not sound (damaged, incomplete,
-    not 512x512, without a proper description) is set aside.
+    As `read_published`, and a member is written only under a name that is made from a checked key, so
+    nothing in the tars can choose a path.
 
     Args:
         location: OUT, of which the latest version is taken, or OUT/vNNN.
@@ -37,14 +50,43 @@ def read_triplets(
         set_aside: called for each sample that is left out.
 
     Raises:
+        ShardError: as `read_published`.
+        UnsafeMemberError: as `read_published`.
+    """
+    into.mkdir(parents=True, exist_ok=True)
+    for published in read_published(location, set_aside=set_aside):
+        files = {name: into / f"{published.triplet.key}.{name}" for name in FILE_MEMBERS}
+        for name, path in files.items():
+            if not (path.is_file() and path.read_bytes() == published.members[name]):
+                path.write_bytes(published.members[name])
+        yield replace(
+            published.triplet,
+            gt=files["gt.jpg"],
+            ref=files["ref.jpg"],
+            gt_region=files["gt.region.png"],
+            ref_region=files["ref.region.png"],
+            mask=files["mask.png"],
+        )
+
+
+def read_published(location: Path, *, set_aside: Callable[[SetAside], None]) -> Iterator[Published]:
+    """All samples of a published version, one at a time.
+
+    The tars are walked as a stranger's. A sample that is not sound (damaged, incomplete, not 512x512,
+    without a proper description) is set aside.
+
+    Args:
+        location: OUT, of which the latest version is taken, or OUT/vNNN.
+        set_aside: called for each sample that is left out.
+
+    Raises:
         ShardError: if there is no version, its index is damaged, or a shard is no tar.
         UnsafeMemberError: if a shard holds a member that is not a plain file of a triplet.
     """
-    into.mkdir(parents=True, exist_ok=True)
     index = Index(location)
     for entry in index.shards():
         try:
-            yield from _shard(index.folder / entry.path, entry, into, set_aside)
+            yield from _shard(index.folder / entry.path, entry, set_aside)
         except (OSError, tarfile.TarError) as error:
             raise ShardError(
                 f"{index.folder / entry.path}: {error}. Restore the shard from a copy; "
@@ -53,8 +95,8 @@ def read_triplets(
 
 
 def _shard(
-    path: Path, entry: ShardEntry, into: Path, set_aside: Callable[[SetAside], None]
-) -> Iterator[Triplet]:
+    path: Path, entry: ShardEntry, set_aside: Callable[[SetAside], None]
+) -> Iterator[Published]:
     expected = {
         f"{sample.key}.{name}": place.sha256
         for sample in entry.samples
@@ -75,7 +117,7 @@ def _shard(
             try:
                 if problem:
                     raise ValueError(problem)
-                yield _triplet(key, entry, found, into)
+                yield _published(key, entry, found)
             except ValueError as error:
                 set_aside(SetAside(key, f"{path}: {error}"))
     # A damaged header in the middle looks like the tar's end.
@@ -99,16 +141,12 @@ def _split_name(path: Path, member: tarfile.TarInfo) -> tuple[str, str]:
     return key, name
 
 
-def _triplet(key: str, entry: ShardEntry, members: dict[str, bytes], into: Path) -> Triplet:
+def _published(key: str, entry: ShardEntry, members: dict[str, bytes]) -> Published:
     if missing := set(MEMBERS) - set(members):
         raise ValueError(f"lacks {', '.join(sorted(missing))}")
-    files = {name: into / f"{key}.{name}" for name in FILE_MEMBERS}
-    triplet = restore(members[DESCRIPTION], files)
+    triplet = restore(members[DESCRIPTION], {name: Path(f"{key}.{name}") for name in FILE_MEMBERS})
     if triplet.key != key or triplet.split is not entry.split:
         raise ValueError(f"its description is of {triplet.key} in {triplet.split}")
     for name in FILE_MEMBERS:
         (check_jpeg if name.endswith(".jpg") else check_png)(members[name])
-    for name, path in files.items():
-        if not (path.is_file() and path.read_bytes() == members[name]):
-            path.write_bytes(members[name])
-    return triplet
+    return Published(triplet, {name: members[name] for name in FILE_MEMBERS})

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from dataset_engine.shards.files import TEMPORARY, sync_folder
+from dataset_engine.shards.files import TEMPORARY, naming, sync_folder
 from dataset_engine.shards.index import BLOCK, Member, SampleEntry
 from dataset_engine.shards.triplet import MEMBERS
 from dataset_engine.taxonomy import Conflict
@@ -107,13 +107,15 @@ class ShardFile:
         self._hash.update(block)
         self.size += len(block)
         rest = memoryview(block)
-        while rest:
-            rest = rest[self._file.write(rest) :]
+        with naming(self._path):
+            while rest:
+                rest = rest[self._file.write(rest) :]
 
     def _finish(self) -> None:
         self._write(end_of_tar(self.size))
         os.fchmod(self._file.fileno(), 0o444)
-        os.fsync(self._file.fileno())
+        with naming(self._path):
+            os.fsync(self._file.fileno())
         self._temporary.replace(self._path)
         sync_folder(self._path.parent)
         self.sha256 = self._hash.hexdigest()

@@ -118,6 +118,15 @@ def open_engine(url: str) -> Engine:
     return engine
 
 
+def fold_log(path: Path) -> None:
+    """Fold SQLite's write-ahead log into its one file, so that the file alone is the database."""
+    connection = sqlite3.connect(path)
+    try:
+        connection.execute("PRAGMA journal_mode=DELETE")
+    finally:
+        connection.close()
+
+
 def alembic_config(url: str) -> Config:
     """Alembic's configuration for this database, without an ini file."""
     config = Config()

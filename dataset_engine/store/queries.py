@@ -6,19 +6,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import ColumnElement, Select, func, select, text, tuple_
 from sqlalchemy.orm import Session, selectinload
 
 from dataset_engine.shards import Triplet
 from dataset_engine.store.database import Store
+from dataset_engine.store.pairs import seed_statuses
 from dataset_engine.store.reviews import EventKind
 from dataset_engine.store.tables import (
+    REVIEWED_ROWS,
+    UNDECIDED_ROWS,
     Event,
     Identity,
     Image,
     Pair,
     PairState,
     Proposal,
+    RestorationInput,
     Round,
     SetAsideFile,
 )
@@ -38,6 +42,7 @@ class StatusReport:
         pairs: per status.
         seeds: chosen seed pairs, and how many of them have a person's mask.
         scenarios: reviewed pairs per scenario; a pair can be in several.
+        inputs: restoration inputs, which have no ground truth and are never annotated.
         set_aside: files that ingest left out, per reason.
         unusable: annotations that could not be read (they are still in Label Studio).
         rounds: number, model version, stage and metrics of each round.
@@ -49,6 +54,7 @@ class StatusReport:
     seeds: int
     seeds_annotated: int
     scenarios: dict[str, int]
+    inputs: int
     set_aside: dict[str, int]
     unusable: int
     events: int
@@ -60,26 +66,26 @@ def status_report(session: Session) -> StatusReport:
     identities = dict.fromkeys((str(split) for split in Split), 0)
     identities |= _counts(session, select(Identity.split, func.count()).group_by("split"))
     pairs = dict.fromkeys((str(status) for status in Status), 0)
-    pairs |= _counts(session, select(PairState.status, func.count()).group_by("status"))
     per_scenario = dict.fromkeys((str(scenario) for scenario in Scenario), 0)
-    reviewed = select(PairState.conflicts, func.count()).where(PairState.status.in_(REVIEWED))
-    for conflicts, count in session.execute(reviewed.group_by(PairState.conflicts)):
-        for scenario in scenarios(conflicts):
-            per_scenario[scenario] += count
-    seeds = select(func.count()).select_from(Pair).where(Pair.seed_rank.is_not(None))
+    # by both at once: an index has them, so that one pass over it counts everything
+    both = (PairState.conflicts, PairState.status)
+    for conflicts, status, count in session.execute(select(*both, func.count()).group_by(*both)):
+        pairs[status] += count
+        if status in REVIEWED:
+            for scenario in scenarios(conflicts):
+                per_scenario[scenario] += count
+    events = _counts(session, select(Event.kind, func.count()).group_by("kind"))
     return StatusReport(
         identities=identities,
         images=session.scalar(select(func.count(Image.id))) or 0,
         pairs=pairs,
-        seeds=session.scalar(seeds) or 0,
+        seeds=seed_statuses(session).total(),
         seeds_annotated=seeds_annotated(session),
         scenarios=per_scenario,
+        inputs=session.scalar(select(func.count(RestorationInput.id))) or 0,
         set_aside=_counts(session, select(SetAsideFile.reason, func.count()).group_by("reason")),
-        unusable=session.scalar(
-            select(func.count()).select_from(Event).where(Event.kind == EventKind.UNUSABLE)
-        )
-        or 0,
-        events=session.scalar(select(func.count(Event.id))) or 0,
+        unusable=events.get(EventKind.UNUSABLE, 0),
+        events=sum(events.values()),
         rounds=[
             {
                 "number": r.number,
@@ -94,28 +100,14 @@ def status_report(session: Session) -> StatusReport:
 
 def seeds_annotated(session: Session) -> int:
     """How many seed pairs have a mask that a person kept or made."""
-    return (
-        session.scalar(
-            select(func.count())
-            .select_from(Pair)
-            .join(PairState)
-            .where(Pair.seed_rank.is_not(None), PairState.status.in_(REVIEWED))
-        )
-        or 0
-    )
+    statuses = seed_statuses(session)
+    return sum(statuses[status] for status in REVIEWED)
 
 
 def seeds_open(session: Session) -> int:
     """How many seed pairs nobody has decided on yet."""
-    return (
-        session.scalar(
-            select(func.count())
-            .select_from(Pair)
-            .join(PairState)
-            .where(Pair.seed_rank.is_not(None), PairState.status.in_(UNDECIDED))
-        )
-        or 0
-    )
+    statuses = seed_statuses(session)
+    return sum(statuses[status] for status in UNDECIDED)
 
 
 def pair_by_key(session: Session, key: str) -> Pair | None:
@@ -127,43 +119,84 @@ def undecided(store: Store, without_model: str | None = None) -> Iterator[Pair]:
     """Pairs that no person has decided on, in their order, with images.
 
     They are read in batches, each with a short read of its own, so that memory stays bounded and
-    writers never wait however many pairs there are.
+    writers never wait however many pairs there are. A batch costs the same however many pairs there
+    are, and however many before it are decided or have the proposal.
 
     Args:
         store: the store.
         without_model: leave out pairs that have this model version's proposal already.
     """
-    query = _with_images(select(Pair)).join(PairState).where(PairState.status.in_(UNDECIDED))
-    if without_model is not None:
-        query = query.where(Pair.id.not_in(_proposed_by(without_model)))
     last: tuple[float, int] | None = None
     while True:
-        page = query.order_by(Pair.position, Pair.id).limit(BATCH)
-        if last is not None:
-            position, pair_id = last
-            page = page.where(
-                (Pair.position > position) | ((Pair.position == position) & (Pair.id > pair_id))
-            )
         with store.reading() as session:
-            pairs = session.scalars(page).all()
-        yield from pairs
-        if len(pairs) < BATCH:
+            places = _undecided_places(session, without_model, last)
+            query = _with_images(select(Pair)).where(Pair.id.in_([number for _, number in places]))
+            pairs = {pair.id: pair for pair in session.scalars(query)}
+        for _, number in places:
+            yield pairs[number]
+        if len(places) < BATCH:
             return
-        last = (pairs[-1].position, pairs[-1].id)
+        last = places[-1]
+
+
+def _undecided_places(
+    session: Session, without_model: str | None, after: tuple[float, int] | None
+) -> list[tuple[float, int]]:
+    """Positions and ids of the next batch of undecided pairs.
+
+    The index has the pairs of each newest proposal's model version in their order, so that a batch is
+    merged from one short run of each version, of which there are about as many as rounds.
+    """
+    places: list[tuple[float, int]] = []
+    for version in _proposed_versions(session):
+        if version == without_model:
+            continue
+        run = (
+            select(PairState.position, PairState.pair_id)
+            .where(text(UNDECIDED_ROWS), PairState.proposed_version == version)
+            .order_by(PairState.position, PairState.pair_id)
+            .limit(BATCH)
+        )
+        if without_model is not None and version:
+            run = run.where(_has_no_proposal_of(without_model))
+        if after is not None:
+            run = run.where(tuple_(PairState.position, PairState.pair_id) > tuple_(*after))
+        places += [(position, number) for position, number in session.execute(run)]
+    return sorted(places)[:BATCH]
+
+
+def _proposed_versions(session: Session) -> Iterator[str]:
+    """The model versions of undecided pairs' newest proposals, "" where there is none."""
+    smallest = select(func.min(PairState.proposed_version)).where(text(UNDECIDED_ROWS))
+    version = session.scalar(smallest)
+    while version is not None:
+        yield version
+        # DISTINCT would read the whole index
+        version = session.scalar(smallest.where(PairState.proposed_version > version))
 
 
 def count_undecided(session: Session, without_model: str) -> int:
-    """How many pairs `undecided` would give."""
-    return (
-        session.scalar(
-            select(func.count())
-            .select_from(PairState)
-            .where(
-                PairState.status.in_(UNDECIDED),
-                PairState.pair_id.not_in(_proposed_by(without_model)),
-            )
-        )
-        or 0
+    """How many pairs `undecided` would give.
+
+    This counts, and so it takes longer the more pairs there are.
+    """
+    newest_is_another = (text(UNDECIDED_ROWS), PairState.proposed_version != without_model)
+    others = select(func.count()).select_from(PairState).where(*newest_is_another)
+    older = (
+        select(func.count())
+        .select_from(Proposal)
+        .join(PairState, PairState.pair_id == Proposal.pair_id)
+        .where(Proposal.model_version == without_model, *newest_is_another)
+    )
+    return (session.scalar(others) or 0) - (session.scalar(older) or 0)
+
+
+def _has_no_proposal_of(model_version: str) -> ColumnElement[bool]:
+    """Whether a pair, whose newest proposal is another version's, has none of this one."""
+    return ~(
+        select(Proposal.id)
+        .where(Proposal.pair_id == PairState.pair_id, Proposal.model_version == model_version)
+        .exists()
     )
 
 
@@ -173,7 +206,7 @@ def reviewed_masks(session: Session, splits: Sequence[Split]) -> Sequence[tuple[
         select(Pair, PairState.mask_sha256)
         .join(PairState)
         .join(Identity, Identity.id == Pair.identity_id)
-        .where(PairState.status.in_(REVIEWED), Identity.split.in_(splits))
+        .where(text(REVIEWED_ROWS), Identity.split.in_(splits))
         .order_by(Pair.key)
         .options(selectinload(Pair.gt), selectinload(Pair.ref))
     )
@@ -181,19 +214,24 @@ def reviewed_masks(session: Session, splits: Sequence[Split]) -> Sequence[tuple[
 
 
 def reviewed_triplets(store: Store) -> Iterator[Triplet]:
-    """All triplets that may be exported, ordered by key, as one consistent reading of the store."""
+    """All triplets that may be exported, in the pairs' order of arrival, as one consistent reading.
+
+    They come off an index of the reviewed pairs alone, so that neither a sort nor the pairs that nobody
+    has reviewed cost anything.
+    """
+    # outer joins, although nothing is missing, since those alone keep SQLite from beginning elsewhere
     query = (
-        select(Pair, PairState, Event, Proposal.round)
-        .join(PairState, PairState.pair_id == Pair.id)
-        .join(Event, Event.id == PairState.event_id)
+        select(PairState, Pair, Event, func.coalesce(Event.round, Proposal.round))
+        .outerjoin(Pair, Pair.id == PairState.pair_id)
+        .outerjoin(Event, Event.id == PairState.event_id)
         .outerjoin(Proposal, Proposal.id == PairState.proposal_id)
-        .where(PairState.status.in_(REVIEWED))
-        .order_by(Pair.key)
+        .where(text(REVIEWED_ROWS))
+        .order_by(PairState.pair_id)
         .options(selectinload(Pair.gt), selectinload(Pair.ref), selectinload(Pair.identity))
         .execution_options(yield_per=BATCH)
     )
-    with store.reading() as session:
-        for pair, state, event, round_number in session.execute(query):
+    with store.reading() as session, session.execute(query) as rows:
+        for state, pair, event, round_number in rows:
             yield _triplet(store, pair, state, event, round_number)
 
 
@@ -224,10 +262,6 @@ def latest_decision_id(session: Session) -> int:
 
 def _with_images(query: Select[Pair]) -> Select[Pair]:
     return query.options(selectinload(Pair.gt), selectinload(Pair.ref))
-
-
-def _proposed_by(model_version: str) -> Select[int]:
-    return select(Proposal.pair_id).where(Proposal.model_version == model_version)
 
 
 def _counts(session: Session, query: Select[str, int]) -> dict[str, int]:

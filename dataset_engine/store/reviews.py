@@ -20,7 +20,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from dataset_engine.store.database import Store
-from dataset_engine.store.tables import Event, PairState, Proposal
+from dataset_engine.store.tables import Event, Pair, PairState, Proposal
 from dataset_engine.taxonomy import Conflict, Status
 
 
@@ -86,7 +86,7 @@ def record(store: Store, decision: Decision) -> Recorded:
         f":{'skip' if decision.kind is EventKind.SKIPPED else 'submit'}"
     )
     with store.writing() as session:
-        _lock(session, decision.pair_id)
+        lock(session, decision.pair_id)
         history = _annotation_events(session, decision.project_id, decision.annotation)
         if any(event.key == key for event in history):
             newest = history[-1]
@@ -130,7 +130,7 @@ def record_deletion(
         history = _annotation_events(session, project_id, annotation)
         if not history:
             return None
-        _lock(session, history[0].pair_id)
+        lock(session, history[0].pair_id)
         history = _annotation_events(session, project_id, annotation)
         newest = max(history, key=lambda event: (event.annotation_updated_at, event.id))
         if newest.kind == EventKind.DELETED:
@@ -154,7 +154,7 @@ def record_deletion(
 
 def derive(session: Session, pair_id: int) -> PairState:
     """Derive a pair's state from its events and proposals, and keep it in ``pair_states``."""
-    _lock(session, pair_id)
+    lock(session, pair_id)
     newest: dict[tuple[int | None, int | None], Event] = {}
     events = session.scalars(
         select(Event)
@@ -168,8 +168,11 @@ def derive(session: Session, pair_id: int) -> PairState:
     proposal = session.scalars(
         select(Proposal).where(Proposal.pair_id == pair_id).order_by(Proposal.id.desc()).limit(1)
     ).first()
-    state = session.get(PairState, pair_id) or PairState(pair_id=pair_id)
+    state = session.get(PairState, pair_id)
+    if state is None:
+        state = PairState(pair_id=pair_id, position=session.get_one(Pair, pair_id).position)
     state.proposal_id = proposal.id if proposal else None
+    state.proposed_version = proposal.model_version if proposal else ""
     state.event_id = latest.id if latest else None
     if latest is not None:
         state.status = str(latest.status)
@@ -194,7 +197,7 @@ def rebuild(store: Store, pair_ids: Iterable[int]) -> int:
     return changed
 
 
-def _lock(session: Session, pair_id: int) -> None:
+def lock(session: Session, pair_id: int) -> None:
     """Let nobody else derive this pair's state until the transaction ends.
 
     SQLite has one writer at a time anyway; on PostgreSQL two transactions could each miss what the
@@ -206,7 +209,15 @@ def _lock(session: Session, pair_id: int) -> None:
 def _snapshot(state: PairState | None) -> tuple[Any, ...] | None:
     if state is None:
         return None
-    return (state.status, state.mask_sha256, state.conflicts, state.event_id, state.proposal_id)
+    return (
+        state.status,
+        state.mask_sha256,
+        state.conflicts,
+        state.event_id,
+        state.proposal_id,
+        state.position,
+        state.proposed_version,
+    )
 
 
 def _annotation_events(session: Session, project_id: int, annotation: int) -> Sequence[Event]:

@@ -23,12 +23,18 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    false,
+    text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from dataset_engine.taxonomy import Conflict
 
 HASH = String(64)
+
+# The databases use an index of some rows only for a query that names these rows in the same words.
+UNDECIDED_ROWS = "pair_states.status IN ('unlabelled', 'proposed')"
+REVIEWED_ROWS = "pair_states.status IN ('accepted', 'adjusted')"
 
 
 def now() -> datetime:
@@ -95,7 +101,8 @@ class Base(DeclarativeBase):
 class Identity(Base):
     """One person, and the split that this person's images belong to.
 
-    Folder names such as ``0001`` mean different people in different sources.
+    Folder names such as ``0001`` mean different people in different sources. ``split_given`` tells the
+    splits that came with a source from those that the engine chose; the shares are of the latter.
     """
 
     __tablename__ = "identities"
@@ -106,6 +113,7 @@ class Identity(Base):
     split: Mapped[str] = mapped_column(String(16), index=True)
     source: Mapped[str] = mapped_column(String(255))
     licence: Mapped[str] = mapped_column(String(255))
+    split_given: Mapped[bool] = mapped_column(default=False, server_default=false())
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
@@ -126,6 +134,32 @@ class Image(Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
 
     identity: Mapped[Identity] = relationship()
+
+
+class RestorationInput(Base):
+    """A degraded picture and a reference, without ground truth: to be restored, never annotated.
+
+    It shares no row with images and pairs, so that nothing can make a pair or a triplet of it.
+
+    ``lq_sha256`` names the degraded picture I_LQ and ``reference_sha256`` the reference I_ref, both
+    512x512; ``region_sha256`` is the reference's face region. ``lq_aligned`` is false where no face was
+    found in the degraded picture, so that it was taken as it was.
+    """
+
+    __tablename__ = "restoration_inputs"
+    __table_args__ = (UniqueConstraint("source", "name"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    source: Mapped[str] = mapped_column(String(255))
+    name: Mapped[str] = mapped_column(String(255))
+    licence: Mapped[str] = mapped_column(String(255))
+    source_sha256: Mapped[str] = mapped_column(HASH)
+    reference_source_sha256: Mapped[str] = mapped_column(HASH)
+    lq_sha256: Mapped[str] = mapped_column(HASH)
+    reference_sha256: Mapped[str] = mapped_column(HASH)
+    region_sha256: Mapped[str] = mapped_column(HASH)
+    lq_aligned: Mapped[bool]
+    created_at: Mapped[datetime] = mapped_column(default=now)
 
 
 class SetAsideFile(Base):
@@ -152,6 +186,7 @@ class Pair(Base):
         UniqueConstraint("gt_id", "ref_id"),
         CheckConstraint("gt_id <> ref_id", name="two_images"),
         Index("ix_pairs_position", "position"),
+        Index("ix_pairs_seed_rank", "seed_rank", "position"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -160,7 +195,7 @@ class Pair(Base):
     gt_id: Mapped[int] = mapped_column(ForeignKey("images.id"))
     ref_id: Mapped[int] = mapped_column(ForeignKey("images.id"), index=True)
     position: Mapped[float]
-    seed_rank: Mapped[int | None] = mapped_column(index=True)
+    seed_rank: Mapped[int | None]
     created_at: Mapped[datetime] = mapped_column(default=now)
 
     identity: Mapped[Identity] = relationship()
@@ -187,11 +222,14 @@ class Proposal(Base):
     """A mask from a model (or from the face-region rule) for one pair."""
 
     __tablename__ = "proposals"
-    __table_args__ = (UniqueConstraint("pair_id", "model_version"),)
+    __table_args__ = (
+        UniqueConstraint("pair_id", "model_version"),
+        Index("ix_proposals_model_version", "model_version", "pair_id"),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     pair_id: Mapped[int] = mapped_column(ForeignKey("pairs.id"))
-    model_version: Mapped[str] = mapped_column(String(64), index=True)
+    model_version: Mapped[str] = mapped_column(String(64))
     round: Mapped[int]
     mask_sha256: Mapped[str] = mapped_column(HASH)
     score: Mapped[float]
@@ -243,6 +281,7 @@ class Event(Base):
     __tablename__ = "events"
     __table_args__ = (
         Index("ix_events_annotation", "project_id", "annotation"),
+        Index("ix_events_kind", "kind"),
         Index("ix_events_pair_id", "pair_id"),
     )
 
@@ -262,17 +301,44 @@ class Event(Base):
     conflicts: Mapped[frozenset[Conflict]] = mapped_column(default=frozenset)
     model_version: Mapped[str | None] = mapped_column(String(64))
     lead_time: Mapped[float | None]
+    round: Mapped[int | None] = mapped_column(
+        doc="Round of an imported review's mask; that of the pair's proposal otherwise."
+    )
     detail: Mapped[str] = mapped_column(Text, default="")
 
 
 class PairState(Base):
-    """The current state of a pair, derived from its events and proposals."""
+    """The current state of a pair, derived from its events and proposals.
+
+    ``position`` is the pair's, and ``proposed_version`` the model version of its newest proposal (empty
+    while it has none): with both in one index, the next batch is read off it, however many pairs
+    come before that are decided already or have the round's proposal.
+    """
 
     __tablename__ = "pair_states"
+    __table_args__ = (
+        Index("ix_pair_states_conflicts", "conflicts", "status"),
+        Index(
+            "ix_pair_states_undecided",
+            "proposed_version",
+            "position",
+            "pair_id",
+            sqlite_where=text(UNDECIDED_ROWS),
+            postgresql_where=text(UNDECIDED_ROWS),
+        ),
+        Index(
+            "ix_pair_states_reviewed",
+            "pair_id",
+            sqlite_where=text(REVIEWED_ROWS),
+            postgresql_where=text(REVIEWED_ROWS),
+        ),
+    )
 
     pair_id: Mapped[int] = mapped_column(ForeignKey("pairs.id"), primary_key=True)
-    status: Mapped[str] = mapped_column(String(16), index=True)
+    status: Mapped[str] = mapped_column(String(16))
     mask_sha256: Mapped[str | None] = mapped_column(HASH)
     conflicts: Mapped[frozenset[Conflict]] = mapped_column(default=frozenset)
     event_id: Mapped[int | None] = mapped_column(ForeignKey("events.id"))
     proposal_id: Mapped[int | None] = mapped_column(ForeignKey("proposals.id"))
+    position: Mapped[float]
+    proposed_version: Mapped[str] = mapped_column(String(64), default="")

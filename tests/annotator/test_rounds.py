@@ -10,7 +10,6 @@ from typing import Any
 import httpx
 import pytest
 
-from annotator import rounds
 from annotator.intake import project_row
 from annotator.label_studio import LabelStudio
 from annotator.locks import LockHeldError, held
@@ -18,6 +17,7 @@ from annotator.results import review_result
 from annotator.rounds import NothingNewError, SeedsMissingError, run_round, sync_workplace
 from annotator.server import LabelStudioServer
 from annotator.workplace import Workplace
+from dataset_engine import proposal_run
 from dataset_engine.bootstrap_training import BootstrapSettings
 from dataset_engine.progress import Advance, silent
 from dataset_engine.settings import Settings
@@ -123,7 +123,7 @@ def test_a_round_that_broke_off_goes_on_where_it_stopped(
         turn()
     annotate(store, workplace, sorted(sent(store)))
 
-    real, monkeypatched = rounds.propose, monkeypatch.setattr
+    real, monkeypatched = proposal_run.propose, monkeypatch.setattr
 
     def stops(*args: Any, **kwargs: Any) -> Iterator[Any]:
         for count, proposal in enumerate(real(*args, **kwargs)):
@@ -131,13 +131,13 @@ def test_a_round_that_broke_off_goes_on_where_it_stopped(
                 raise KeyboardInterrupt
             yield proposal
 
-    monkeypatched(rounds, "STORE_EVERY", 2)
-    monkeypatched(rounds, "propose", stops)
+    monkeypatched(proposal_run, "STORE_EVERY", 2)
+    monkeypatched(proposal_run, "propose", stops)
     with pytest.raises(KeyboardInterrupt):
         turn()
     with store.reading() as session:
         assert status_report(session).rounds[0]["stage"] == "proposing"
-    monkeypatched(rounds, "propose", real)
+    monkeypatched(proposal_run, "propose", real)
     # a training that started over with these settings would fail: it must not start over
     report = turn(replace(TINY, learning_rate=float("nan")))
     assert report.number == 1

@@ -5,14 +5,20 @@ from __future__ import annotations
 import csv
 import os
 import shutil
+import struct
+import zlib
+from datetime import UTC, datetime
 from pathlib import Path
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 from sqlalchemy import select
 
 from dataset_engine.ingest import ingest
+from dataset_engine.ingest_files import Left, images_below
+from dataset_engine.ingest_report import IngestReport, SetAsideList
 from dataset_engine.sample import write_sample
 from dataset_engine.settings import Settings
 from dataset_engine.store import Store, read_rgb
@@ -87,7 +93,7 @@ def test_a_copy_of_an_image_is_set_aside_and_another_shot_is_not(
 def test_close_hashes_alone_set_nothing_aside(
     store: Store, settings: Settings, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dataset_engine.ingest.NEAR_DUPLICATE_BITS", 64)
+    monkeypatch.setattr("dataset_engine.sources.keeper.NEAR_DUPLICATE_BITS", 64)
     report = ingest(store, settings, folder)
     assert (report.added, report.left) == (4, [])
 
@@ -118,6 +124,113 @@ def test_bad_files_are_set_aside_with_their_reason(
         "02.png",
     }
     assert all(row["detail"] for row in rows)
+
+
+def beside(folder: Path, name: str) -> Path:
+    """A path for a picture of a person of its own, with the sidecars of the first rendered face."""
+    path = folder / name
+    path.parent.mkdir()
+    for suffix in ("face.json", "region.png"):
+        shutil.copy(folder / "sample-0000" / f"00.{suffix}", path.with_suffix(f".{suffix}"))
+    return path
+
+
+def test_every_kind_of_picture_comes_in_as_rgb(
+    store: Store, settings: Settings, folder: Path
+) -> None:
+    face = PIL.Image.open(folder / "sample-0000" / "00.png").convert("RGB")
+    alpha = face.copy()
+    alpha.putalpha(200)
+    kinds = {
+        "cmyk/0.jpg": face.convert("CMYK"),
+        "gray/0.png": face.convert("L"),
+        "alpha/0.png": alpha,
+        "palette/0.png": face.convert("P"),
+        "webp/0.webp": face,
+    }
+    for name, picture in kinds.items():
+        picture.save(beside(folder, name))
+    deep = np.asarray(face, np.uint16)[..., ::-1] * 257
+    assert cv2.imwrite(str(beside(folder, "sixteen/0.png")), deep)
+    face.save(beside(folder, "suffix/0.jpg"), format="PNG")  # its name says JPEG
+    report = ingest(store, settings, folder, workers=1)
+    # one picture in two forms that keep its pixels is one picture, whoever's it is said to be
+    assert report.reasons == {"duplicate": 2}
+    assert {left.path.parent.name for left in report.left} == {"sixteen", "suffix"}
+    with store.reading() as session:
+        names = set(session.scalars(select(Image.name)))
+        assert set(kinds) <= names
+        for image in session.scalars(select(Image)):
+            assert read_rgb(store.images.path(image.sha256)).shape == (512, 512, 3)
+
+
+def test_what_claims_to_be_a_picture_is_set_aside_before_it_does_harm(
+    store: Store, settings: Settings, folder: Path
+) -> None:
+    person = folder / "sample-0000"
+    face = PIL.Image.open(person / "00.png").convert("RGB")
+    face.save(person / "half.jpg", quality=95)
+    whole = (person / "half.jpg").read_bytes()
+    (person / "half.jpg").write_bytes(whole[: len(whole) // 2])
+    (person / "zero.jpg").write_bytes(b"")
+    header = struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0)
+    bomb = b"\x89PNG\r\n\x1a\n"
+    for kind, data in ((b"IHDR", header), (b"IDAT", zlib.compress(b"")), (b"IEND", b"")):
+        bomb += struct.pack(">I", len(data)) + kind + data
+        bomb += struct.pack(">I", zlib.crc32(kind + data))
+    (person / "bomb.png").write_bytes(bomb)
+    os.mkfifo(person / "pipe.jpg")
+    (person / "circle.jpg").symlink_to(person / "circle.jpg")
+    report = ingest(store, settings, folder, workers=1)
+    assert report.added == 4
+    assert {left.path.name: left.reason for left in report.left} == {
+        "half.jpg": "unreadable",
+        "zero.jpg": "unreadable",
+        "bomb.png": "too_large",
+        "pipe.jpg": "unreadable",
+        "circle.jpg": "unreadable",
+    }
+
+
+def test_images_are_found_in_order_and_hidden_ones_are_not(tmp_path: Path) -> None:
+    names = ["b/x.jpg", "a-b.png", "b.jpg", "a/z.JPG", "a/c/y.webp", "b/x.region.png", "notes.txt"]
+    hidden = [".h.jpg", ".thumbnails/t.jpg", "a/._z.jpg"]
+    for name in names + hidden:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    found = [path.relative_to(tmp_path) for path in images_below(tmp_path)]
+    assert found == sorted(map(Path, names[:5]))
+    assert list(images_below(tmp_path / "absent")) == [tmp_path / "absent"]
+
+
+def test_of_many_files_that_are_set_aside_all_are_listed_and_few_are_held(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(numbers: range) -> IngestReport:
+        report = IngestReport()
+        left = SetAsideList(store, report, f"{tmp_path}/")
+        for number in numbers:
+            left.add(Left(tmp_path / f"{number:04d}.jpg", "blurred", "so it is"))
+        left.close()
+        return report
+
+    def listed(report: IngestReport) -> list[str]:
+        assert report.report is not None
+        with report.report.open(newline="") as file:
+            return [Path(row["file"]).name for row in csv.DictReader(file)]
+
+    first = run(range(450))
+    assert (first.reasons, len(first.left)) == ({"blurred": 450}, 100)
+    assert listed(first) == [f"{number:04d}.jpg" for number in range(450)]
+    monkeypatch.setattr(
+        "dataset_engine.ingest_report.now", lambda: datetime(2020, 1, 1, tzinfo=UTC)
+    )  # a clock that was set back takes nothing off the list
+    assert len(listed(run(range(300, 500)))) == 500
+    monkeypatch.undo()
+    assert listed(run(range(499, 500))) == ["0499.jpg"]
+    assert run(range(0)).report is None
 
 
 def test_a_file_that_was_mended_is_taken_in_and_forgotten_as_bad(

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
-from sqlalchemy import event, func, select
+from sqlalchemy import delete, event, func, select
 
 from dataset_engine.store import Store
 from dataset_engine.store.pairs import (
+    LAST,
     add_identities,
+    add_pair,
     add_pairs,
     choose_seeds,
+    in_split_order,
     relicense,
     seeded_fraction,
 )
@@ -39,7 +42,61 @@ def test_the_same_name_in_another_source_is_another_person(store: Store) -> None
         again = add_identities(session, ["0001"], 0, "celebs", "c")["0001"]
         assert first == again.id != other
         assert again.licence == "a"
-        assert (relicense([again], "c"), relicense([again], "c")) == (1, 0)
+
+
+def test_a_source_gets_another_licence_and_others_keep_theirs(store: Store) -> None:
+    with store.writing() as session:
+        for source in ("celebs", "others"):
+            add_identities(session, ["0001", "0002"], 0, source, "a")
+        assert (relicense(session, "celebs", "c"), relicense(session, "celebs", "c")) == (2, 0)
+    with store.reading() as session:
+        licences = session.execute(select(Identity.source, Identity.licence).distinct()).all()
+    assert set(map(tuple, licences)) == {("celebs", "c"), ("others", "a")}
+
+
+def test_given_splits_leave_the_shares_of_the_others_alone(store: Store) -> None:
+    with store.writing() as session:
+        add_identities(session, [f"t{n}" for n in range(40)], 0, "tests", "l", split=Split.TEST)
+        add_identities(session, [f"p{n}" for n in range(50)], 0, "s", "l")
+        rows = session.execute(select(Identity.source, Identity.split)).all()
+    assert Counter(split for source, split in rows if source == "s") == {
+        Split.TRAIN: 40,
+        Split.VALIDATION: 5,
+        Split.TEST: 5,
+    }
+    assert {split for source, split in rows if source == "tests"} == {Split.TEST}
+
+
+def test_identities_added_a_few_at_a_time_get_the_splits_of_all_at_once(store: Store) -> None:
+    names = [f"p{n}" for n in range(30)]
+    with store.writing() as session:
+        at_once = add_identities(session, names, 5, "a", "l")
+        whole = {name: one.split for name, one in at_once.items()}
+        session.execute(delete(Identity))
+        ordered = in_split_order(names, 5)
+        for start in range(0, 30, 7):
+            add_identities(session, ordered[start : start + 7], 5, "b", "l")
+        parts = dict(session.execute(select(Identity.name, Identity.split)).all())
+    assert parts == whole
+
+
+def test_one_pair_is_made_where_it_was_asked_for_and_only_once(
+    store: Store, fill: Callable[..., None]
+) -> None:
+    fill(identities=1, images=3, limit=1)
+    with store.writing() as session:
+        taken = session.scalars(select(Pair)).one()
+        images = {image.id: image for image in session.scalars(select(Image))}
+        gt, ref = images[taken.ref_id], images[taken.gt_id]
+        made = add_pair(session, gt, ref, seed=0)
+        assert made is not None
+        assert 1 <= made.position < 2
+        assert session.get_one(PairState, made.id).status == Status.UNLABELLED
+        assert add_pair(session, gt, ref, seed=0) is None
+        third = next(image for image in images.values() if image.id not in (gt.id, ref.id))
+        last = add_pair(session, gt, third, seed=0, rank=LAST, key="a-name-of-its-own")
+        assert last is not None
+        assert (last.key, int(last.position)) == ("a-name-of-its-own", LAST)
 
 
 def test_many_pairs_are_no_more_flushes_than_few(store: Store, fill: Callable[..., None]) -> None:

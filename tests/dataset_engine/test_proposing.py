@@ -1,15 +1,27 @@
 from __future__ import annotations
 
+import struct
+import threading
+import zlib
 from pathlib import Path
 
 import cv2
+import fsspec
 import numpy as np
 import pytest
 import torch
 
-from dataset_engine.proposing import PairFiles, clean_mask, propose
+from dataset_engine.pair_images import PairFiles, read_location
+from dataset_engine.proposing import clean_mask, propose
 from dataset_engine.shards.prefetch import prefetch
+from models.inference import margins
 from models.refsel import RefSel, RefSelConfig
+
+END = (b"IEND", b"")
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 @pytest.fixture(scope="module")
@@ -60,18 +72,43 @@ def test_broken_files_are_set_aside_with_their_reason(model, files, tmp_path: Pa
     torn.write_bytes(b"\xff\xd8 torn")
     cv2.imwrite(str(small), np.zeros((64, 64, 3), np.uint8))
     region = files[0].region
+    cut, cut_region = tmp_path / "cut.jpg", tmp_path / "cut.png"
+    cut.write_bytes(files[0].gt.read_bytes()[:-1000])
+    cut_region.write_bytes(files[0].region.read_bytes()[:-40])
+    bomb, photo_bomb = tmp_path / "bomb.png", tmp_path / "bomb.jpg"
+    header = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
+    bomb.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*c) for c in ((b"IHDR", header), END)))
+    jpeg = bytearray(files[0].gt.read_bytes())
+    frame = jpeg.index(b"\xff\xc0")
+    jpeg[frame + 5 : frame + 9] = struct.pack(">HH", 65500, 65500)
+    photo_bomb.write_bytes(jpeg)
+    long = tmp_path / "long.jpg"
+    with long.open("wb") as file:
+        file.truncate(1 << 40)
     pairs = [
         PairFiles("torn", torn, files[0].reference, region),
         files[0],
         PairFiles("gone", files[0].gt, tmp_path / "gone.jpg", region),
         PairFiles("small", files[0].gt, small, region),
         PairFiles("empty", files[0].gt, files[0].reference, tmp_path / "empty.png"),
+        PairFiles("cut", cut, files[0].reference, region),
+        PairFiles("cut-region", files[0].gt, files[0].reference, cut_region),
+        PairFiles("bomb", bomb, files[0].reference, region),
+        PairFiles("photo-bomb", photo_bomb, files[0].reference, region),
+        PairFiles("long", long, files[0].reference, region),
+        PairFiles("bucket", "nowhere://bucket/image.jpg", files[0].reference, region),
     ]
     (tmp_path / "empty.png").touch()
     reasons: dict[str, str] = {}
     made = list(propose(model, pairs, set_aside=lambda key, why: reasons.update({key: why})))
     assert [one.key for one in made] == ["pair-0"]
-    assert set(reasons) == {"torn", "gone", "small", "empty"}
+    assert set(reasons) == {one.key for one in pairs} - {"pair-0"}
+    assert "truncated" in reasons["cut"]
+    assert "cut.png" in reasons["cut-region"]
+    assert "60000x60000" in reasons["bomb"] or "3600000000 pixels" in reasons["bomb"]
+    assert "bomb.jpg" in reasons["photo-bomb"]
+    assert "is no aligned image" in reasons["long"]
+    assert "nowhere" in reasons["bucket"]
     assert "no image" in reasons["torn"]
     assert "gone.jpg" in reasons["gone"]
     assert "64x64" in reasons["small"]
@@ -88,7 +125,55 @@ def test_pairs_are_read_only_a_little_ahead(model, files):
     proposals = propose(model, endless(), batch_size=1)
     next(proposals)
     proposals.close()
-    assert len(taken) <= 4
+    assert len(taken) <= 10
+
+
+def test_what_else_is_proposed_changes_no_bit_of_a_pairs_proposal(model, files):
+    whole = {one.key: one for one in propose(model, files, batch_size=2)}
+    for chosen in ([1, 3, 4], [4], [2, 0, 4, 3, 1]):
+        for one in propose(model, [files[number] for number in chosen], batch_size=2):
+            assert np.array_equal(one.mask, whole[one.key].mask)
+            assert one.score == whole[one.key].score
+
+
+def test_whoever_stores_the_masks_does_not_hold_the_network_up(model, files, monkeypatch):
+    answered: list[int] = []
+    enough = threading.Event()
+
+    def watched(*arguments):
+        answered.append(threading.get_ident())
+        if len(answered) == 3:
+            enough.set()
+        return margins(*arguments)
+
+    monkeypatch.setattr("dataset_engine.proposing.margins", watched)
+    proposals = propose(model, (files[0] for _ in range(12)), batch_size=1)
+    next(proposals)
+    assert enough.wait(60)
+    assert len(list(proposals)) == 11
+    assert threading.get_ident() not in answered
+
+
+def test_a_whole_picture_with_something_after_its_end_is_taken(model, files, tmp_path: Path):
+    longer = tmp_path / "longer.jpg"
+    longer.write_bytes(files[0].gt.read_bytes() + b"\0\0")
+    pair = PairFiles("longer", longer, files[0].reference, files[0].region)
+    (made,) = propose(model, [pair], batch_size=1)
+    (same,) = propose(model, files[:1], batch_size=1)
+    assert np.array_equal(made.mask, same.mask)
+
+
+def test_files_may_lie_wherever_fsspec_reaches(model, files):
+    with fsspec.open("memory://pairs/gt.jpg", "wb") as file:
+        file.write(files[0].gt.read_bytes())
+    assert read_location("memory://pairs/gt.jpg") == files[0].gt.read_bytes()
+    pair = PairFiles(
+        "far", "memory://pairs/gt.jpg", f"file://{files[0].reference}", files[0].region
+    )
+    (far,) = propose(model, [pair], batch_size=1)
+    (near,) = propose(model, files[:1], batch_size=1)
+    assert np.array_equal(far.mask, near.mask)
+    assert far.score == near.score
 
 
 def test_specks_are_turned_over_and_marks_stay():

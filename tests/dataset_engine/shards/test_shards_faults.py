@@ -4,6 +4,7 @@ import errno
 import os
 import pickle
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -26,6 +27,33 @@ from dataset_engine.shards import write_version
 triplets = pickle.loads(Path(sys.argv[1]).read_bytes())
 print("ready", flush=True)
 write_version(triplets, Path(sys.argv[2]), max_samples_per_shard=4)
+"""
+
+FILLED_DISK = """
+import pickle, shutil, sys
+from pathlib import Path
+from dataset_engine.shards import ShardError, write_version
+triplets, out = pickle.loads(Path(sys.argv[1]).read_bytes()), Path(sys.argv[2])
+filler = out.with_name("filler")
+
+def fill(what, done, total):
+    if what == "writing shards" and done >= 8 and not filler.exists():
+        with filler.open("wb", buffering=0) as file:
+            try:
+                while file.write(bytes(4096)):
+                    pass
+            except OSError:
+                pass
+
+try:
+    write_version(triplets, out, max_samples_per_shard=4, progress=fill)
+except ShardError as error:
+    print(error)
+left = [path for path in out.rglob("*") if path.suffix == ".tmp" or path.name in ("v001", "latest")]
+print(left)
+filler.unlink()
+print(write_version(triplets, out, max_samples_per_shard=4).resumed)
+shutil.copytree(out, sys.argv[3])
 """
 
 HOLD = """
@@ -120,10 +148,37 @@ def test_a_file_that_may_not_grow_any_further_ends_the_export_clearly(triplets, 
     command = [sys.executable, "-c", limit + EXPORT, str(state), str(tmp_path / "out")]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 1
-    assert "File too large. Free some space and run the export again" in ended.stderr
+    assert "refsel-hq-000000.tar: File too large. Free some space and run the" in ended.stderr
+    assert not (tmp_path / "out/v001").exists()
+    assert not (tmp_path / "out/latest").exists()
+    assert not list((tmp_path / "out").rglob("*.tmp"))
     write_version(made, tmp_path / "out", max_samples_per_shard=4)
     write_version(made, tmp_path / "whole", max_samples_per_shard=4)
     assert tree(tmp_path / "out") == tree(tmp_path / "whole")
+
+
+def test_a_disk_that_somebody_else_fills_ends_the_export_clearly(triplets, tmp_path, tree):
+    made = triplets(20)
+    state, disk = tmp_path / "state.pickle", tmp_path / "disk"
+    state.write_bytes(pickle.dumps(made))
+    disk.mkdir()
+    # a disk of 8 MB in a name space of its own; a kernel that allows none leaves this to the test above
+    rootless = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    mount = 'mount -t tmpfs -o size=8m none "$0" && exec "$@"'
+    command = ["unshare", *rootless, "--mount", "sh", "-c", mount, str(disk)]
+    if not shutil.which("unshare") or subprocess.run([*command, "true"], check=False).returncode:
+        pytest.skip("no disk can be mounted here")
+    result = tmp_path / "result"
+    command += [sys.executable, "-c", FILLED_DISK, str(state), str(disk / "out"), str(result)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    error, visible, resumed = ended.stdout.splitlines()
+    assert re.search(r"/out/\S+: No space left on device\. Free some space and run", error)
+    assert "finished shards are kept" in error
+    assert visible == "[]"
+    assert int(resumed) > 0
+    write_version(made, tmp_path / "whole", max_samples_per_shard=4)
+    assert tree(result) == tree(tmp_path / "whole")
 
 
 def test_what_cannot_fit_is_refused_before_writing(triplets, tmp_path, monkeypatch):

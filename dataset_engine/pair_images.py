@@ -1,0 +1,118 @@
+"""A pair's two images and face region, read from files or any fsspec location, and decoded safely."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import fsspec
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from models.inference import resized
+
+SIDE = 512
+MAX_BYTES = 32 * 1024 * 1024
+"""Far more than 512x512 pixels can take, in any format."""
+ENDS = (b"\xff\xd9", b"IEND\xaeB`\x82")
+"""How a whole JPEG and a whole PNG end."""
+COLOUR = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+
+
+@dataclass(frozen=True)
+class PairFiles:
+    """Where a pair's images and the reference's face region lie; `key` is the caller's own.
+
+    A location is a path, or a URL that fsspec knows (``s3://bucket/image.jpg``).
+    """
+
+    key: str
+    gt: Path | str
+    reference: Path | str
+    region: Path | str
+
+
+@dataclass(frozen=True)
+class PairImages:
+    """A pair as the network takes it.
+
+    Attributes:
+        key: the caller's.
+        gt: uint8[side, side, 3] RGB.
+        reference: uint8[side, side, 3] RGB.
+        region: the reference's face region, bool[512, 512].
+    """
+
+    key: str
+    gt: NDArray[np.uint8]
+    reference: NDArray[np.uint8]
+    region: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class BrokenPair:
+    """A pair that cannot be read; `reason` names the file, the cause and the mend."""
+
+    key: str
+    reason: str
+
+
+def read_pair(files: PairFiles, side: int) -> PairImages | BrokenPair:
+    """Read and decode a pair, its images brought to `side`; whatever is wrong comes back as a reason."""
+    try:
+        return PairImages(
+            files.key,
+            resized(_image(files.gt, COLOUR), side),
+            resized(_image(files.reference, COLOUR), side),
+            _image(files.region, cv2.IMREAD_GRAYSCALE) > 127,
+        )
+    except (
+        Exception
+    ) as error:  # decoders and remote stores raise anything, and no pair stops others
+        return BrokenPair(files.key, str(error) or type(error).__name__)
+
+
+def _image(location: Path | str, flags: int) -> NDArray[np.uint8]:
+    data = read_location(location)
+    _check(location, data)
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    if image is None:
+        raise ValueError(f"{location} is no image that can be decoded; make it again")
+    return np.asarray(image, np.uint8)
+
+
+def read_location(location: Path | str) -> bytes:
+    """All bytes at a path or URL.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is larger than any aligned image.
+    """
+    opened = location.open("rb") if isinstance(location, Path) else fsspec.open(location, "rb")
+    with opened as file:
+        data: bytes = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"{location} has over {MAX_BYTES:,} bytes and is no aligned image")
+    return data
+
+
+def _check(location: Path | str, data: bytes) -> None:
+    # the header first: an image bomb states its size there, and decoding would take the memory
+    try:
+        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as header:
+            width, height = header.size
+            if (width, height) != (SIDE, SIDE):
+                raise ValueError(
+                    f"{location} is {width}x{height} and not {SIDE}x{SIDE}; align it, or ingest it"
+                )
+            if not data.endswith(ENDS):
+                header.load()  # OpenCV fills what is missing with grey; Pillow says that it is
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{location}: {error}; align it, or ingest it") from None
+    except (OSError, SyntaxError) as error:
+        raise ValueError(
+            f"{location} is no image that can be decoded ({error}); make it again"
+        ) from None
