@@ -9,11 +9,18 @@ BENCHMARKS := brush degradation growth proposals shards
 BROWSERS := chromium chromium-browser google-chrome
 PACKAGES := annotator dataset_engine models restoration migrations tests benchmarks
 
-.PHONY: demo test install lint types format unit chromium bench clean
+.PHONY: demo refsel test install lint types format unit chromium bench clean
 
 ## demo: install everything, then watch faces go from folders to a trained RefSel
 demo: install
 	$(VENV)/bin/engine --home demo/home demo demo $(DEMO)
+
+## refsel: render people, train RefSel on them (45 minutes on two cores), test it on others
+refsel: install
+	$(VENV)/bin/engine --home refsel/home sample-shards refsel/shards
+	$(VENV)/bin/engine --home refsel/home train-refsel refsel/shards --out refsel/run --from-scratch \
+	    --config restoration/configs/refsel-sample.yaml
+	$(VENV)/bin/engine --home refsel/home evaluate-refsel refsel/shards --model refsel/run/best --out refsel/test
 
 ## test: set up what the tests need, then format, lint, types and all tests
 test: install chromium lint types unit
@@ -67,4 +74,4 @@ bench: install
 	    echo "== $$bench"; $(VENV)/bin/python benchmarks/$$bench.py || exit 1; done
 
 clean:
-	rm -rf $(VENV) $(SERVER) demo build dist *.egg-info
+	rm -rf $(VENV) $(SERVER) demo refsel build dist *.egg-info

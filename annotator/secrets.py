@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from annotator.server import Credentials
@@ -13,15 +13,19 @@ from annotator.server import Credentials
 
 @dataclass(frozen=True, repr=False)
 class HomeSecrets:
-    """What the home's own Label Studio and the webhook need.
+    """What the home's own Label Studio, the webhook and the review pages need.
 
     Attributes:
         credentials: first user of the server.
         webhook_secret: value of the webhook's secret header.
+        review_password: what people sign in to the review pages with.
+        session_secret: signs their sessions and sign-in links; another one ends them all.
     """
 
     credentials: Credentials
     webhook_secret: str
+    review_password: str
+    session_secret: str
 
 
 VARIABLES = {
@@ -29,6 +33,8 @@ VARIABLES = {
     "password": "LABEL_STUDIO_PASSWORD",
     "token": "LABEL_STUDIO_USER_TOKEN",
     "webhook_secret": "REFSTAR_WEBHOOK_SECRET",
+    "review_password": "REFSTAR_REVIEW_PASSWORD",
+    "session_secret": "REFSTAR_SESSION_SECRET",
 }
 
 
@@ -50,7 +56,11 @@ def home_secrets(home: Path) -> HomeSecrets:
                 f"{path} is damaged ({error}): restore it, or delete it and set a new password "
                 "in Label Studio"
             ) from error
-    fresh = asdict(Credentials.generate()) | {"webhook_secret": secrets.token_urlsafe(32)}
+    fresh = asdict(Credentials.generate()) | {
+        "webhook_secret": secrets.token_urlsafe(32),
+        "review_password": secrets.token_urlsafe(12),
+        "session_secret": secrets.token_urlsafe(32),
+    }
     if missing := {k: v for k, v in fresh.items() if k not in kept}:
         kept |= missing
         _write_private(path, json.dumps(kept, indent=2))
@@ -60,8 +70,8 @@ def home_secrets(home: Path) -> HomeSecrets:
         if os.environ.get(variable)
     }
     chosen = {name: given.get(name, kept[name]) for name in VARIABLES}
-    secret = chosen.pop("webhook_secret")
-    return HomeSecrets(Credentials(**chosen), secret)
+    login = {field.name: chosen.pop(field.name) for field in fields(Credentials)}
+    return HomeSecrets(Credentials(**login), **chosen)
 
 
 def _write_private(path: Path, text: str) -> None:

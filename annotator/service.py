@@ -1,7 +1,8 @@
 """The pre-annotation service: Label Studio's ML-backend contract, and its webhook.
 
 ``/health``, ``/setup`` and ``/predict`` are what Label Studio calls; ``/webhook`` takes annotations in
-and answers once they are in the database. Nothing trains inside a request.
+and answers once they are in the database. Nothing trains inside a request. `serve` adds the pages that
+people review with.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from annotator.intake import (
 from annotator.label_studio import SECRET_HEADER
 from annotator.prediction import Predictor, TaskError
 from annotator.results import AnnotationError
+from annotator.review.application import add_review_pages
 from annotator.secrets import home_secrets
 from dataset_engine.settings import Settings
 from dataset_engine.store import Store
@@ -73,7 +75,8 @@ def create_app(store: Store, server: str, secret: str, body_limit: int) -> FastA
         await run_in_threadpool(predictor.warm_up)
         yield
 
-    app = FastAPI(title="RefSTAR pre-annotation service", lifespan=lifespan)
+    # a description of the service is nobody's business, and its page would load foreign scripts
+    app = FastAPI(title="RefSTAR pre-annotation service", lifespan=lifespan, openapi_url=None)
     app.add_middleware(BodyLimit, limit=body_limit)
 
     @app.get("/health")
@@ -119,12 +122,14 @@ def create_app(store: Store, server: str, secret: str, body_limit: int) -> FastA
 
 def serve(store: Store, settings: Settings, host: str, port: int) -> None:
     """Run the service until it is told to stop; access logs name paths, never headers or bodies."""
+    secrets = home_secrets(store.home)
     app = create_app(
         store,
         settings.label_studio_url or HOME_SERVER,
-        home_secrets(store.home).webhook_secret,
+        secrets.webhook_secret,
         settings.body_limit,
     )
+    add_review_pages(app, store, settings, secrets, host)
     uvicorn.run(app, host=host, port=port, log_level="info")
 
 

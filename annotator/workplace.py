@@ -26,6 +26,7 @@ from annotator.intake import HOME_SERVER, project_row
 from annotator.kept_process import KeptProcess
 from annotator.label_studio import LabelStudio
 from annotator.locks import held, is_held
+from annotator.review.address import needs_sign_in, pages_url
 from annotator.secrets import HomeSecrets, home_secrets
 from annotator.server import LabelStudioServer, ServerError
 from dataset_engine.progress import console
@@ -140,6 +141,9 @@ def hold_open(store: Store, settings: Settings) -> None:
         console.print(f"\nAnnotate at [bold]{workplace.url}[/]")
         if settings.label_studio_url is None:
             console.print(login_line(store.home))
+        console.print(f"Review at [bold]{pages_url(settings)}/review[/]")
+        if needs_sign_in(settings):
+            console.print("`engine review-link NAME` makes a link that signs a reviewer in")
         if settings.label_studio_url is not None and settings.service_url is not None:
             return  # both run elsewhere, so there is nothing to hold
         console.print("Ctrl-C closes the workplace; nothing is lost by it.")

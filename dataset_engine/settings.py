@@ -61,6 +61,13 @@ class Settings(BaseSettings):
         default=None,
         description="How Label Studio reaches a service that runs elsewhere; one is started otherwise.",
     )
+    review_url: str | None = Field(
+        default=None,
+        description="How people reach the review pages through a proxy; they have to sign in then.",
+    )
+    review_target: int = Field(
+        default=10_000, gt=0, description="Reviewed masks that the progress page counts towards."
+    )
     body_limit: int = Field(
         default=64 * 2**20, gt=0, description="Largest request body that the service reads, bytes."
     )
@@ -79,7 +86,7 @@ class Settings(BaseSettings):
     def _expand(cls, home: Path) -> Path:
         return home.expanduser()
 
-    @field_validator("label_studio_url")
+    @field_validator("label_studio_url", "review_url")
     @classmethod
     def _strip(cls, url: str | None) -> str | None:
         # the URL names the server in the database: one server, one spelling

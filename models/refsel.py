@@ -29,10 +29,15 @@ CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 FORMAT_VERSION = 1
 
-# ImageNet's statistics: pretrained encoders expect them, and they suit any photograph.
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
 STRIDE = 32
+
+# The middle of an aligned face, where skin is: centre and standard deviations as shares of the sides.
+_MIDDLE = (0.50, 0.55)
+_SPREAD = (0.15, 0.18)
+_CONTRAST = 2.5  # brings differences from the mean colour to about unit variance
+
+# Bands of fine relief beside the colours of an image, each with the factor that brings it to unit size.
+_RELIEF = (8.0, 5.0)
 
 CONFLICT, CONSISTENT = 0, 1
 
@@ -64,14 +69,17 @@ class Comparison(StrEnum):
 class RefSelConfig:
     """Everything that is needed to rebuild a RefSel beside its weights.
 
-    `working_size` is the side in pixels at which the U-Net runs (None: at the input's own size);
-    inputs are resized to it and logits are brought back, so one model serves any input size.
+    `working_size` is the side in pixels to which inputs are resized (None: their own size); logits
+    are brought back, so one model serves any input size. The U-Net runs on squares of `fold` x `fold`
+    pixels, each folded into channels: it sees every pixel at the cost of an image that is `fold`
+    times smaller (docs/refsel.md).
     """
 
     encoder: str = "tu-resnet10t"
     encoder_weights: str | None = None
     decoder_channels: tuple[int, ...] = (128, 64, 48, 32, 16)
     working_size: int | None = 256
+    fold: int = 1
     comparison: Comparison = Comparison.SIAMESE
     first_input: FirstInput = FirstInput.GROUND_TRUTH
     threshold: float = 0.5
@@ -82,19 +90,23 @@ class RefSelConfig:
             raise ValueError(f"threshold must lie in (0, 1), not {self.threshold}")
         if len(self.decoder_channels) != 5 or min(self.decoder_channels) < 1:
             raise ValueError(f"decoder_channels must be 5 widths, not {self.decoder_channels}")
+        if self.fold < 1:
+            raise ValueError(f"fold must be at least 1, not {self.fold}")
         if self.working_size is not None and (
-            self.working_size < STRIDE or self.working_size % STRIDE
+            self.working_size < 1 or self.working_size % self.stride
         ):
             raise ValueError(
-                f"working_size must be a multiple of {STRIDE}, not {self.working_size}"
+                f"working_size must be a multiple of {self.stride}, not {self.working_size}"
             )
+
+    @property
+    def stride(self) -> int:
+        """What the sides of an image must divide by, px."""
+        return STRIDE * self.fold
 
 
 class RefSel(nn.Module):
     """f_M of Eq. 1: a U-Net on [first, reference] with two classes (0 conflict, 1 consistent)."""
-
-    mean: Tensor
-    std: Tensor
 
     def __init__(self, config: RefSelConfig, *, initialise_encoder: bool = True) -> None:
         """Build the network.
@@ -108,7 +120,7 @@ class RefSel(nn.Module):
         super().__init__()
         self.config = config
         siamese = config.comparison is Comparison.SIAMESE
-        channels = 3 if siamese else 6
+        channels = (1 if siamese else 2) * (3 * config.fold**2 + len(_RELIEF))
         try:
             self.unet = smp.Unet(
                 config.encoder,
@@ -122,8 +134,6 @@ class RefSel(nn.Module):
                 f"encoder {config.encoder!r} cannot be built ({error}); "
                 "name one that segmentation-models-pytorch knows, such as resnet18"
             ) from error
-        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
         widths = self.unet.encoder.out_channels[1:] if siamese else []
         self.joins = nn.ModuleList(_join(width) for width in widths)
         self.encoder_weights_note = ""
@@ -135,14 +145,19 @@ class RefSel(nn.Module):
         if found.state is None:
             return
         wanted = self.unet.encoder.state_dict()
-        # The first convolution of a stacked encoder sees two images: half of the weights for each.
         state = {
-            name: tensor
-            if tensor.shape == wanted[name].shape
-            else torch.cat([tensor, tensor], dim=1) / 2
+            name: tensor if tensor.shape == wanted[name].shape else self._for_squares(tensor)
             for name, tensor in found.state.items()
         }
         self.unet.encoder.load_state_dict(state)
+
+    def _for_squares(self, weight: Tensor) -> Tensor:
+        """A first convolution made for RGB: a square's pixels share its weights, relief has none."""
+        images = 1 if self.config.comparison is Comparison.SIAMESE else 2
+        pixels = weight.repeat_interleave(self.config.fold**2, dim=1)
+        relief = weight.new_zeros(weight.shape[0], len(_RELIEF), *weight.shape[2:])
+        image = torch.cat([pixels / (images * self.config.fold**2), relief], dim=1)
+        return image.repeat(1, images, 1, 1)
 
     def forward(self, first: Tensor, reference: Tensor) -> Tensor:
         """Logits of the two classes.
@@ -156,7 +171,7 @@ class RefSel(nn.Module):
 
         Raises:
             ValueError: the two inputs differ in shape or are not RGB, or the sides do not divide
-                by 32 when the network runs at the input's own size.
+                by the stride when the network runs at the input's own size.
         """
         if first.shape != reference.shape or first.ndim != 4 or first.shape[1] != 3:
             raise ValueError(
@@ -165,26 +180,25 @@ class RefSel(nn.Module):
             )
         size = (first.shape[-2], first.shape[-1])
         side = self.config.working_size
-        if side is None and (size[0] % STRIDE or size[1] % STRIDE):
-            raise ValueError(f"the sides must divide by {STRIDE}, not {size}")
-        pair = torch.cat(
-            [(first - self.mean) / self.std, (reference - self.mean) / self.std], dim=1
-        )
-        if side is None or size == (side, side):
-            return self._run(pair)
-        small = functional.interpolate(
-            pair, size=[side, side], mode="bilinear", align_corners=False, antialias=True
-        )
-        return functional.interpolate(
-            self._run(small), size=size, mode="bilinear", align_corners=False
-        )
+        stride = self.config.stride
+        if side is None and (size[0] % stride or size[1] % stride):
+            raise ValueError(f"the sides must divide by {stride}, not {size}")
+        if side is not None and size != (side, side):
+            first, reference = _resized(first, side), _resized(reference, side)
+        logits = self._run(torch.cat([_relative(first), _relative(reference)], dim=1))
+        if logits.shape[-2:] == size:
+            return logits
+        return functional.interpolate(logits, size=size, mode="bilinear", align_corners=False)
 
     def _run(self, pair: Tensor) -> Tensor:
+        """Logits [B, 2, H / fold, W / fold] of a pair [B, 6, H, W] in relative colours."""
+        first, reference = (_folded(image, self.config.fold) for image in pair.chunk(2, dim=1))
         if self.config.comparison is Comparison.STACKED:
-            stacked: Tensor = self.unet(pair)
+            stacked: Tensor = self.unet(torch.cat([first, reference], dim=1))
             return stacked
-        both = torch.cat([pair[:, :3], pair[:, 3:]]).contiguous(memory_format=torch.channels_last)
-        joined = [pair]
+        both = torch.cat([first, reference]).contiguous(memory_format=torch.channels_last)
+        # The decoder takes of the first entry its size alone.
+        joined = [both]
         for join, features in zip(self.joins, self.unet.encoder(both)[1:], strict=True):
             first, reference = features.chunk(2)
             joined.append(join(torch.cat([first, reference, (first - reference).abs()], dim=1)))
@@ -238,6 +252,52 @@ class RefSel(nn.Module):
                 "both files must come from the same save"
             ) from error
         return model.eval()
+
+
+def _relative(image: Tensor) -> Tensor:
+    """Colours relative to the mean of the face's middle, so that light and skin tone drop out.
+
+    Exposure and the colour of light differ between two shots and are no conflict; what remains is what
+    make-up, stubble and spots change (docs/refsel.md).
+    """
+    height, width = image.shape[-2:]
+    x, y = (
+        ((torch.arange(side, device=image.device) + 0.5) / side - middle) / spread
+        for side, middle, spread in zip((width, height), _MIDDLE, _SPREAD, strict=True)
+    )
+    window = torch.exp(-0.5 * (y[:, None] ** 2 + x[None, :] ** 2))
+    mean = (image * (window / window.sum())).sum(dim=(-2, -1), keepdim=True)
+    # 0.02: an all but black image stays finite
+    return (image / (mean + 0.02) - 1) * _CONTRAST
+
+
+def _folded(image: Tensor, fold: int) -> Tensor:
+    """Squares of pixels as channels, and how much fine relief is in each: stubble, wrinkles, noise.
+
+    Args:
+        image: float[B, 3, H, W] in relative colours.
+        fold: side of a square, px.
+
+    Returns:
+        float[B, 3 * fold^2 + 2, H / fold, W / fold].
+    """
+    level = image.mean(dim=1, keepdim=True)
+    parts = [functional.pixel_unshuffle(image, fold)]
+    for side, scale in zip((3, 5), _RELIEF, strict=True):
+        smooth = functional.avg_pool2d(level, side, 1, side // 2, count_include_pad=False)
+        relief = functional.avg_pool2d((level - smooth).abs(), fold) * scale
+        parts.append(relief.clamp(max=5.0))  # a dark image's noise is no louder than relief
+        level = smooth
+    return torch.cat(parts, dim=1)
+
+
+def _resized(image: Tensor, side: int) -> Tensor:
+    """An image at `side` x `side`; by a whole number to one as training's examples are, by area."""
+    if image.shape[-2] % side == 0 and image.shape[-1] % side == 0:
+        return functional.interpolate(image, size=[side, side], mode="area")
+    return functional.interpolate(
+        image, size=[side, side], mode="bilinear", align_corners=False, antialias=True
+    )
 
 
 def _join(width: int) -> nn.Sequential:

@@ -23,8 +23,9 @@ class RefSelTraining:
     """Settings of RefSel's training (paper, "Reference Selection Module", "Implementation Details").
 
     A step is one update of the weights from `batch_size * accumulate` examples a process. `model`
-    is used only where no bootstrap weights are given. `minutes` is no setting: the length is fixed in
-    steps, so that a run can be repeated.
+    is used only where no bootstrap weights are given. What conflicts is learned from clear images
+    first: the share of undegraded inputs falls from 1 to 0 in the first `clean_steps`. `minutes` is no
+    setting: the length is fixed in steps, so that a run can be repeated.
     """
 
     seed: Annotated[int, Field(ge=0)] = 0
@@ -40,6 +41,7 @@ class RefSelTraining:
     conflict_weight: Positive = 2.0
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
     degradation: str = "paper"
+    clean_steps: Annotated[int, Field(ge=0)] = 0
     validate_every: Count = 250
     checkpoint_every: Count = 50
     pictures: Annotated[int, Field(ge=0)] = 4

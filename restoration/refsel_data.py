@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -60,6 +59,8 @@ def make_example(
     degradation: DegradationSettings,
     augmentation: PairAugmentation | None = None,
     side: int | None = None,
+    *,
+    clean: bool = False,
 ) -> Example:
     """Degrade a triplet's ground truth, a function of the arguments alone.
 
@@ -72,6 +73,7 @@ def make_example(
         degradation: what to draw from, and the threshold of "severe".
         augmentation: None for measuring.
         side: to shrink to before the augmentation; None keeps the triplet's own size.
+        clean: leave the ground truth as it is; it keeps all of its detail.
     """
     pair = TrainingPair(sample.gt, sample.reference, sample.mask, sample.ref_region)
     gt_region = sample.gt_region
@@ -79,8 +81,8 @@ def make_example(
         pair = augmentation.mix(pair, seed)
         gt_region = sample.ref_region if pair.first is sample.reference else gt_region
     gt = pair.first
-    lq = degrade(gt, seed, degradation).image
-    kept = detail_kept(gt, lq, gt_region)
+    lq = gt if clean else degrade(gt, seed, degradation).image
+    kept = 1.0 if clean else detail_kept(gt, lq, gt_region)
     severe = kept < degradation.severe_threshold
     pair = replace(pair, first=lq, mask=pair.region if severe else pair.mask)
     if side is not None:
@@ -101,16 +103,18 @@ class ExampleMaker:
         side: int | None,
     ) -> None:
         self._samples, self._degradation = samples, degradation
-        self._augmentation, self._side = augmentation, side
-        # albumentations' transforms hold random state, so each thread has its own.
-        self._own = threading.local()
+        self._augmentation, self._side = PairAugmentation(augmentation), side
 
-    def __call__(self, index: int, seed: int) -> Example:
-        """The example that `seed` makes of triplet `index`."""
-        if not hasattr(self._own, "augmentation"):
-            self._own.augmentation = PairAugmentation(self._augmentation)
+    def __call__(self, index: int, seed: int, clean_share: float = 0.0) -> Example:
+        """The example that `seed` makes of triplet `index`; with `clean_share` it is not degraded."""
+        clean = bool(np.random.default_rng([seed, 2]).random() < clean_share)
         return make_example(
-            self._samples[index], seed, self._degradation, self._own.augmentation, self._side
+            self._samples[index],
+            seed,
+            self._degradation,
+            self._augmentation,
+            self._side,
+            clean=clean,
         )
 
 

@@ -236,9 +236,12 @@ def _batches(
         for place in range(size)
     )
 
+    a_step = size * world * settings.accumulate
+
     def load(position: int) -> Example:
         epoch, index = example_at(position, count, settings.seed)
-        return maker(index, example_seed(settings.seed, epoch, index))
+        clean = 1 - position / (a_step * settings.clean_steps) if settings.clean_steps else 0.0
+        return maker(index, example_seed(settings.seed, epoch, index), clean)
 
     gathered: list[Example] = []
     for example in prefetch(load, positions, workers=settings.workers, ahead=2 * size):

@@ -27,6 +27,9 @@ ROOT = Path(__file__).resolve().parent.parent
 LEFT_OUT = pytest.StashKey[list[str]]()
 DATABASES = ("sqlite", "postgresql")
 EVERY_DATABASE = (
+    "annotator/test_review_decisions.py",
+    "annotator/test_review_showing.py",
+    "dataset_engine/shards/test_import_shards.py",
     "dataset_engine/test_growth.py",
     "dataset_engine/test_migrations.py",
     "dataset_engine/test_pairs.py",

@@ -34,6 +34,35 @@ def sample(
 
 
 @app.command(
+    "sample-shards",
+    rich_help_panel=PANEL,
+    epilog="Example: engine --home work sample-shards sample-hq --train 300 --test 60",
+)
+def sample_shards(
+    context: typer.Context,
+    out: Annotated[Path, typer.Argument(help="Folder of the shards.")],
+    train: Annotated[int, typer.Option(min=1, help="People to train on.")] = 300,
+    validation: Annotated[int, typer.Option(min=1, help="People to choose the model by.")] = 20,
+    test: Annotated[int, typer.Option(min=1, help="People to test on.")] = 60,
+    shots: Annotated[int, typer.Option(min=2, help="Photographs of each.")] = 5,
+    pairs: Annotated[int, typer.Option(min=1, help="Pairs of each who is no test person.")] = 12,
+    per_scenario: Annotated[int, typer.Option(min=1, help="Test pairs of each scenario.")] = 50,
+) -> None:
+    """Render the embedded sample straight to RefSel-HQ shards, with the exact masks."""
+    from dataset_engine.sample_shards import SampleSize, write_sample_shards
+
+    settings = settings_of(context)
+    size = SampleSize(train, validation, test, shots, pairs, per_scenario)
+    with progress_bar("rendering people") as advance:
+        report = write_sample_shards(
+            settings.home / "sample", out, size, settings.seed, advance, workers=os.cpu_count() or 1
+        )
+    console.print(
+        f"{report.triplets} pairs of {size.identities} people are in {escape(str(report.folder))}"
+    )
+
+
+@app.command(
     rich_help_panel=PANEL,
     epilog="Example: engine --home work ingest CelebRef-HQ --licence research-only",
 )

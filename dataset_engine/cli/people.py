@@ -64,6 +64,23 @@ def serve(
 
 
 @app.command(
+    "review-link", rich_help_panel=PANEL, epilog="Example: engine review-link anna --days 7"
+)
+def review_link(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Who reviews; kept with every decision.")],
+    days: Annotated[int, typer.Option(min=1, max=365, help="How long the link works.")] = 14,
+) -> None:
+    """Make a link that signs one person in to the review pages; pass it on in private."""
+    from datetime import timedelta
+
+    from annotator.review.address import review_link as make
+
+    settings = settings_of(context)
+    typer.echo(make(settings.home, settings, name, timedelta(days=days)))
+
+
+@app.command(
     rich_help_panel=PANEL,
     epilog="Example: engine --home work bootstrap --seed 800   (run it again for each round)",
 )

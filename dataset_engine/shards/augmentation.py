@@ -8,6 +8,7 @@ ground truth and reference is not allowed: M does not follow.
 from __future__ import annotations
 
 import os
+import threading
 from dataclasses import dataclass, replace
 
 import cv2
@@ -20,9 +21,7 @@ import albumentations
 
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
-
-IMAGES = {"reference": "image"}
-SHARED_TARGETS = {"reference": "image", "region": "mask"}
+Transform = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -58,27 +57,19 @@ class AugmentationSettings:
 
 
 class PairAugmentation:
-    """Changes examples by seed: the same seed and example always give the same result.
-
-    Not safe for use by several threads at once, as albumentations' transforms hold their own random
-    state: give each worker its own.
-    """
+    """Changes examples by seed: the same seed and example always give the same result."""
 
     def __init__(self, settings: AugmentationSettings) -> None:
         self.settings = settings
-        s = settings
-        self._together = albumentations.Compose(
-            [
-                albumentations.HorizontalFlip(p=s.flip),
-                _affine(s.shared_shift, s.shared_scale, s.shared_turn),
-            ],
-            additional_targets=SHARED_TARGETS,
-        )
-        self._alone = albumentations.Compose(
-            [_affine(s.own_shift, s.own_scale, s.own_turn)],
-            additional_targets={"region": "mask"},
-        )
-        self._light = albumentations.Compose(_photometric(s.photometric))
+        # albumentations' transforms hold random state, so each thread has its own.
+        self._own = threading.local()
+
+    def _relit(self, image: Image, seed: int) -> Image:
+        """Another brightness, contrast, gamma and cast."""
+        if not hasattr(self._own, "light"):
+            self._own.light = albumentations.Compose(_photometric(self.settings.photometric))
+        self._own.light.set_random_seed(seed)
+        return np.asarray(self._own.light(image=image)["image"], np.uint8)
 
     def mix(self, pair: TrainingPair, seed: int) -> TrainingPair:
         """Make an example without, or with fewer, conflicts out of one, before any degradation."""
@@ -92,25 +83,27 @@ class PairAugmentation:
 
     def move_and_light(self, pair: TrainingPair, seed: int) -> TrainingPair:
         """Flip, move and recolour: the reference, M and the face region stay in step."""
+        s = self.settings
         rng = np.random.default_rng([seed, 1])
-        seeds = [int(value) for value in rng.integers(2**31, size=5)]
-        self._together.set_random_seed(seeds[0])
-        both = self._together(
-            image=pair.first,
-            reference=pair.reference,
-            mask=pair.mask.astype(np.uint8),
-            region=pair.region.astype(np.uint8),
+        height, width = pair.mask.shape
+        size = (width, height)
+        flip = np.diag([1.0, 1.0, 1.0])
+        if rng.random() < s.flip:
+            flip = np.array([[-1.0, 0.0, width - 1.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+        shared = _affine(rng, size, s.shared_shift, s.shared_scale, s.shared_turn) @ flip
+        of_first, of_reference = (
+            _affine(rng, size, s.own_shift, s.own_scale, s.own_turn) @ shared for _ in range(2)
         )
-        nothing = np.zeros(pair.first.shape[:2], np.uint8)
-        self._alone.set_random_seed(seeds[1])
-        first = self._alone(image=both["image"], mask=nothing)["image"]
-        self._alone.set_random_seed(seeds[2])
-        second = self._alone(image=both["reference"], mask=both["mask"], region=both["region"])
-        self._light.set_random_seed(seeds[3])
-        first = self._light(image=first)["image"]
-        self._light.set_random_seed(seeds[4])
-        reference = self._light(image=second["image"])["image"]
-        return TrainingPair(first, reference, second["mask"] > 0, second["region"] > 0)
+        # One warp for both masks, which lie on the same pixels.
+        both = pair.mask.astype(np.uint8) + 2 * pair.region.astype(np.uint8)
+        moved = _warp(both, of_reference, cv2.INTER_NEAREST)
+        seeds = [int(value) for value in rng.integers(2**31, size=2)]
+        return TrainingPair(
+            self._relit(_warp(pair.first, of_first, cv2.INTER_LINEAR), seeds[0]),
+            self._relit(_warp(pair.reference, of_reference, cv2.INTER_LINEAR), seeds[1]),
+            (moved & 1) > 0,
+            (moved & 2) > 0,
+        )
 
 
 def transplant(pair: TrainingPair, rng: np.random.Generator) -> TrainingPair:
@@ -164,38 +157,46 @@ def shrink(pair: TrainingPair, side: int) -> TrainingPair:
     )
 
 
-def _affine(shift: float, scale: float, turn: float) -> albumentations.Affine:
-    return albumentations.Affine(
-        translate_percent=(-shift, shift),
-        scale=(1 - scale, 1 + scale),
-        rotate=(-turn, turn),
-        border_mode=cv2.BORDER_REFLECT_101,
-        interpolation=cv2.INTER_LINEAR,
-        mask_interpolation=cv2.INTER_NEAREST,
-        p=1.0,
+def _affine(
+    rng: np.random.Generator, size: tuple[int, int], shift: float, scale: float, turn: float
+) -> Transform:
+    """A random similarity about the middle of an image of `size` (width, height), 3 x 3."""
+    middle = (np.array(size) - 1) / 2
+    angle = np.deg2rad(rng.uniform(-turn, turn))
+    factor = 1 + rng.uniform(-scale, scale)
+    cos, sin = factor * np.cos(angle), factor * np.sin(angle)
+    moved = np.eye(3)
+    moved[:2, :2] = [[cos, -sin], [sin, cos]]
+    moved[:2, 2] = middle + rng.uniform(-shift, shift, 2) * size - moved[:2, :2] @ middle
+    return moved
+
+
+def _warp(image: Image, transform: Transform, interpolation: int) -> Image:
+    height, width = image.shape[:2]
+    warped = cv2.warpAffine(
+        image,
+        transform[:2],
+        (width, height),
+        flags=interpolation,
+        borderMode=cv2.BORDER_REFLECT_101,
     )
+    return np.asarray(warped, np.uint8)
 
 
 def _photometric(strength: float) -> list[albumentations.BasicTransform]:
+    """Light and colour of another shot. Mild, as make-up is a matter of colour too."""
     if strength <= 0:
         return []
-    cast = 20 * strength
+    cast = 7.5 * strength
     return [
         albumentations.RandomBrightnessContrast(
-            brightness_limit=0.2 * strength, contrast_limit=0.2 * strength, p=0.7
+            brightness_limit=0.075 * strength, contrast_limit=0.1 * strength, p=1.0
         ),
+        albumentations.RandomGamma(gamma_limit=(100 - 12 * strength, 100 + 13 * strength), p=1.0),
         albumentations.RGBShift(
             r_shift_limit=(-cast, cast),
             g_shift_limit=(-cast, cast),
             b_shift_limit=(-cast, cast),
-            p=0.5,
+            p=1.0,
         ),
-        albumentations.HueSaturationValue(
-            hue_shift_limit=(-5 * strength, 5 * strength),
-            sat_shift_limit=(-25 * strength, 25 * strength),
-            val_shift_limit=(0, 0),
-            p=0.3,
-        ),
-        albumentations.RandomGamma(gamma_limit=(100 - 25 * strength, 100 + 30 * strength), p=0.3),
-        albumentations.GaussNoise(std_range=(0.0, 0.02 * strength), p=0.2),
     ]

@@ -38,6 +38,8 @@ def test_the_commands_that_people_were_promised_are_there() -> None:
         "proposals run",
         "proposals take",
         "restore-backup",
+        "review-link",
+        "sample-shards",
         "status",
         "sync",
         "train-refsel",

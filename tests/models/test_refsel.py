@@ -58,7 +58,7 @@ def test_the_two_inputs_play_different_parts(saved):
 @pytest.mark.parametrize("comparison", list(Comparison))
 def test_both_comparisons_keep_the_size_and_survive_saving(comparison, tmp_path):
     model = RefSel(replace(TINY, comparison=comparison, working_size=None)).eval()
-    assert model.unet.encoder.conv1.in_channels == (3 if comparison == "siamese" else 6)
+    assert model.unet.encoder.conv1.in_channels == (5 if comparison == "siamese" else 10)
     model.save_pretrained(tmp_path)
     loaded = RefSel.from_pretrained(tmp_path)
     assert loaded.config.comparison is comparison
@@ -66,6 +66,53 @@ def test_both_comparisons_keep_the_size_and_survive_saving(comparison, tmp_path)
         logits = loaded(*_pair(64))
         assert logits.shape == (2, 2, 64, 64)
         assert torch.equal(logits, model(*_pair(64)))
+
+
+@pytest.mark.parametrize("comparison", list(Comparison))
+def test_folded_pixels_are_all_seen_and_the_size_is_kept(comparison, tmp_path):
+    model = RefSel(replace(TINY, comparison=comparison, working_size=64, fold=2)).eval()
+    images = 1 if comparison is Comparison.SIAMESE else 2
+    assert model.unet.encoder.conv1.in_channels == images * (3 * 4 + 2)
+    model.save_pretrained(tmp_path)
+    first, reference = _pair(64)
+    with torch.no_grad():
+        logits = RefSel.from_pretrained(tmp_path)(first, reference)
+        assert logits.shape == (2, 2, 64, 64)
+        for row, column in ((30, 30), (30, 31), (31, 30), (31, 31)):
+            other = reference.clone()
+            other[..., row, column] = 1 - other[..., row, column]
+            assert not torch.equal(model(first, other), logits)
+
+
+def test_inputs_twice_the_working_size_are_averaged_as_training_examples_are(saved):
+    model, _ = saved
+    first, reference = _pair(64)
+    small = [torch.nn.functional.avg_pool2d(image, 2) for image in (first, reference)]
+    with torch.no_grad():
+        expected = torch.nn.functional.interpolate(
+            model(*small), scale_factor=2, mode="bilinear", align_corners=False
+        )
+        assert torch.allclose(model(first, reference), expected, atol=1e-5)
+
+
+def test_exposure_and_the_colour_of_light_change_little(saved):
+    model, _ = saved
+    first, reference = _pair()
+    first = 0.2 + 0.4 * first
+    lit = first * torch.tensor([1.3, 1.1, 0.9]).view(1, 3, 1, 1)
+    with torch.no_grad():
+        before = model.probability(first, reference)
+        apart = (model.probability(lit, reference) - before).abs().max()
+        changed = (model.probability(reference, reference) - before).abs().max()
+    assert apart < 0.1 * changed
+
+
+def test_a_black_image_gives_finite_answers(saved):
+    model, _ = saved
+    with torch.no_grad():
+        assert (
+            model.probability(torch.zeros(1, 3, 64, 64), torch.zeros(1, 3, 64, 64)).isfinite().all()
+        )
 
 
 def test_a_siamese_answer_does_not_depend_on_the_rest_of_the_batch():
@@ -139,7 +186,7 @@ def _edit(folder: Path, **fields: object) -> None:
 
 @pytest.mark.parametrize(
     "fields",
-    [{"threshold": 0.0}, {"working_size": 100}, {"decoder_channels": (8, 8)}],
+    [{"threshold": 0.0}, {"working_size": 100}, {"fold": 0}, {"decoder_channels": (8, 8)}],
 )
 def test_a_config_out_of_range_is_refused(fields):
     with pytest.raises(ValueError, match=next(iter(fields))):
@@ -154,6 +201,10 @@ def test_inputs_of_another_shape_are_refused(saved):
     native = RefSel(replace(TINY, working_size=None))
     with pytest.raises(ValueError, match="divide by 32"):
         native(first[..., :50], reference[..., :50])
+    with pytest.raises(ValueError, match="divide by 64"):
+        RefSel(replace(TINY, working_size=None, fold=2))(
+            first[..., :32, :32], reference[..., :32, :32]
+        )
 
 
 def test_imagenet_weights_out_of_reach_are_said_aloud_and_do_not_stop(monkeypatch):
@@ -188,9 +239,15 @@ def test_an_encoder_can_start_from_a_file(saved, tmp_path):
     model = RefSel(stacked)
     assert str(path) in model.encoder_weights_note
     assert torch.equal(model.unet.encoder.layer1[0].conv1.weight, state["layer1.0.conv1.weight"])
-    assert torch.allclose(
-        model.unet.encoder.conv1.weight[:, :3], state["conv1.weight"] * 0.5, atol=1e-6
-    )
+    half = state["conv1.weight"] / 2
+    taken = model.unet.encoder.conv1.weight
+    assert torch.allclose(taken[:, :3], half, atol=1e-6)
+    assert torch.allclose(taken[:, 5:8], half, atol=1e-6)
+    assert not taken[:, 3:5].any()
+    folded = RefSel(replace(stacked, comparison=Comparison.SIAMESE, fold=2, working_size=64))
+    taken = folded.unet.encoder.conv1.weight
+    for pixel in range(4):
+        assert torch.allclose(taken[:, pixel:12:4], state["conv1.weight"] / 4, atol=1e-6)
 
 
 def test_a_timm_encoder_takes_the_names_of_timms_own_files(tmp_path):

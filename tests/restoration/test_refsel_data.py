@@ -10,7 +10,7 @@ from dataset_engine.degradation import preset
 from dataset_engine.shards.augmentation import AugmentationSettings, PairAugmentation
 from dataset_engine.shards.reader import RefSelSample
 from dataset_engine.taxonomy import Conflict, Scenario
-from restoration.refsel_data import make_example
+from restoration.refsel_data import ExampleMaker, make_example
 
 PAPER = preset("paper")
 NEVER_SEVERE = replace(PAPER, severe_threshold=0.0)
@@ -59,6 +59,32 @@ def test_an_example_is_a_function_of_its_seed(sample):
     assert not np.array_equal(first.pair.first, other.pair.first)
     assert first.pair.first.shape == (128, 128, 3)
     assert not (first.pair.mask & ~first.pair.region).any()
+
+
+def test_a_clean_example_keeps_all_detail_and_is_never_severe(sample):
+    example = make_example(sample, 3, ALWAYS_SEVERE, clean=True)
+    assert np.array_equal(example.pair.first, sample.gt)
+    assert example.detail_kept == 1.0
+    assert not example.severe
+    assert np.array_equal(example.pair.mask, sample.mask)
+
+
+def test_the_share_of_clean_examples_is_the_one_asked_for(sample):
+    class One:
+        def __len__(self) -> int:
+            return 1
+
+        def __getitem__(self, index: int) -> RefSelSample:
+            return sample
+
+    maker = ExampleMaker(One(), PAPER, AugmentationSettings(), side=64)
+    made = [
+        [maker(0, seed, share).detail_kept == 1.0 for seed in range(12)] for share in (0, 0.5, 1)
+    ]
+    assert not any(made[0])
+    assert any(made[1])
+    assert not all(made[1])
+    assert all(made[2])
 
 
 def test_a_severe_example_stays_whole_under_augmentation(sample):

@@ -24,6 +24,7 @@ SETTINGS = RefSelTraining(
     checkpoint_every=2,
     pictures=1,
     workers=0,
+    clean_steps=3,
     model=TINY,
 )
 

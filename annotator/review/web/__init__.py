@@ -1,0 +1,1 @@
+"""Files of the review pages: templates, styles and scripts."""
