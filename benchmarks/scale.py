@@ -1,6 +1,6 @@
 """Every stage from photographs to shards at several sizes: seconds, rate, peak memory.
 
-    python benchmarks/scale.py [--pairs 1000 10000] [--folder DIR] [--net small]
+    python benchmarks/scale.py [--pairs 1000 10000] [--shots 5] [--folder DIR] [--net small]
 
 Each stage runs in a process of its own, so that its peak memory (resident, of the process or of its
 largest worker) is that stage's alone; memory that grows with the data shows as a ratio of the sizes.
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 STAGES = ("render", "ingest", "propose", "review", "export", "verify")
 UNITS = {"render": "shots", "ingest": "images"}
 TARGET = 12_000
-SHOTS = 5
-ORDERED_PAIRS = SHOTS * (SHOTS - 1)
 NETS = ("real", "small")
 console = Console()
 
@@ -48,25 +46,39 @@ class Figures:
     peak_mb: float
 
 
-def identities(pairs: int) -> int:
-    return -(-pairs // ORDERED_PAIRS)
+@dataclass(frozen=True)
+class Size:
+    """At least so many pairs: all ordered ones of `shots` photographs of each person."""
+
+    pairs: int
+    shots: int
+
+    @property
+    def pairs_a_person(self) -> int:
+        """Ordered pairs of one person's photographs."""
+        return self.shots * (self.shots - 1)
+
+    @property
+    def people(self) -> int:
+        """How many people it takes."""
+        return -(-self.pairs // self.pairs_a_person)
 
 
-def render(folder: Path, pairs: int) -> int:
+def render(folder: Path, size: Size) -> int:
     from dataset_engine.sample import write_sample
 
-    people = identities(pairs)
-    write_sample(folder / "faces", people, SHOTS, seed=3, workers=os.cpu_count() or 1)
-    return people * SHOTS
+    workers = os.cpu_count() or 1
+    write_sample(folder / "faces", size.people, size.shots, seed=3, workers=workers)
+    return size.people * size.shots
 
 
-def run_stage(stage: str, folder: Path, pairs: int, net: str) -> int:
+def run_stage(stage: str, folder: Path, size: Size, net: str) -> int:
     """Do one stage; returns how many things it handled, pairs unless `UNITS` says otherwise.
 
     Every stage imports what its command does, and no more: that memory counts, too.
     """
     if stage == "render":
-        return render(folder, pairs)
+        return render(folder, size)
     if stage == "verify":
         from dataset_engine.shards import verify
 
@@ -81,8 +93,8 @@ def run_stage(stage: str, folder: Path, pairs: int, net: str) -> int:
         if stage == "ingest":
             from dataset_engine.ingest import ingest
 
-            ingest(store, settings, folder / "faces", pairs_per_identity=ORDERED_PAIRS)
-            return identities(pairs) * SHOTS
+            ingest(store, settings, folder / "faces", pairs_per_identity=size.pairs_a_person)
+            return size.people * size.shots
         if stage == "propose":
             return propose(store, net)
         if stage == "review":
@@ -147,12 +159,13 @@ def review(store: Store) -> int:
     return len(rows)
 
 
-def measure(stage: str, folder: Path, pairs: int, net: str) -> Figures:
+def measure(stage: str, folder: Path, size: Size, net: str) -> Figures:
     kept = folder / f"{stage}.json"
     if kept.exists():
         return Figures(**json.loads(kept.read_text()))
-    console.print(f"{datetime.now(UTC):%H:%M:%S} {pairs} pairs: {stage}")
-    options = ["--stage", stage, "--folder", str(folder), "--pairs", str(pairs), "--net", net]
+    console.print(f"{datetime.now(UTC):%H:%M:%S} {size.pairs} pairs: {stage}")
+    options = ["--stage", stage, "--folder", str(folder), "--net", net]
+    options += ["--pairs", str(size.pairs), "--shots", str(size.shots)]
     answer = subprocess.run(
         [sys.executable, __file__, *options], check=True, stdout=subprocess.PIPE, text=True
     )
@@ -164,13 +177,15 @@ def measure(stage: str, folder: Path, pairs: int, net: str) -> Figures:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, nargs="+", default=[1000, 10_000])
+    parser.add_argument("--shots", type=int, default=5, help="photographs of each person")
     parser.add_argument("--folder", type=Path, default=None)
     parser.add_argument("--net", choices=NETS, default="real")
     parser.add_argument("--stage", choices=STAGES, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.stage:
+        size = Size(options.pairs[0], options.shots)
         began = time.perf_counter()
-        count = run_stage(options.stage, options.folder, options.pairs[0], options.net)
+        count = run_stage(options.stage, options.folder, size, options.net)
         seconds = time.perf_counter() - began
         peaks = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, -1))
         print(json.dumps({"count": count, "seconds": seconds, "peak_mb": max(peaks) / 1024}))
@@ -180,15 +195,17 @@ def main() -> None:
         sizes = sorted(options.pairs)
         found = {}
         for pairs in sizes:
-            folder = root / f"{pairs}-{options.net}"
+            folder = root / f"{pairs}-{options.shots}-{options.net}"
             folder.mkdir(parents=True, exist_ok=True)
             for stage in STAGES:
-                found[pairs, stage] = measure(stage, folder, pairs, options.net)
-    show(found, sizes)
+                found[pairs, stage] = measure(
+                    stage, folder, Size(pairs, options.shots), options.net
+                )
+    show(found, sizes, options.shots)
 
 
-def show(found: dict[tuple[int, str], Figures], sizes: list[int]) -> None:
-    table = Table(title=f"{os.cpu_count()} cores, {SHOTS} shots a person", padding=(0, 1))
+def show(found: dict[tuple[int, str], Figures], sizes: list[int], shots: int) -> None:
+    table = Table(title=f"{os.cpu_count()} cores, {shots} shots a person", padding=(0, 1))
     table.add_column("stage")
     for pairs in sizes:
         table.add_column(f"{pairs}: s", justify="right")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -219,7 +218,7 @@ def _batches(
     """Batches of the steps from `start` on; each is a function of the settings and its number."""
     cache: dict[int, TrainingPair] = {}
     cached_bytes = 0
-    own = threading.local()
+    augmentation = PairAugmentation(settings.augmentation)
 
     def small(index: int) -> TrainingPair:
         nonlocal cached_bytes
@@ -233,11 +232,8 @@ def _batches(
         return pair
 
     def load(position: int) -> TrainingPair:
-        if not hasattr(own, "augmentation"):
-            own.augmentation = PairAugmentation(settings.augmentation)
         epoch, index = example_at(position, len(train), settings.seed)
         seed = example_seed(settings.seed, epoch, index)
-        augmentation: PairAugmentation = own.augmentation
         return augmentation.move_and_light(augmentation.mix(small(index), seed), seed)
 
     size = settings.batch_size

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sqlalchemy import select
 
 from dataset_engine.store.database import Store
-from dataset_engine.store.reviews import derive, lock
+from dataset_engine.store.reviews import derive_all, lock
 from dataset_engine.store.tables import Pair, Proposal
 
 FACE_REGION = "face-region"
@@ -36,8 +36,7 @@ def add_proposals(
     """
     hashes = [(p.pair_id, store.put_mask(p.mask), p.score) for p in proposals]
     with store.writing() as session:
-        for pair_id in sorted({pair_id for pair_id, _, _ in hashes}):
-            lock(session, pair_id)  # in one order, so that no two writers wait for each other
+        lock(session, *(pair_id for pair_id, _, _ in hashes))
         known = set(
             session.scalars(
                 select(Proposal.pair_id).where(
@@ -58,8 +57,7 @@ def add_proposals(
                 )
             )
         session.flush()
-        for pair_id in sorted(pair_id for pair_id, _, _ in new):
-            derive(session, pair_id)
+        derive_all(session, (pair_id for pair_id, _, _ in new))
     return len(new)
 
 

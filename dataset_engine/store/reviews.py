@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from dataset_engine.store.database import Store
@@ -154,23 +154,44 @@ def record_deletion(
 
 def derive(session: Session, pair_id: int) -> PairState:
     """Derive a pair's state from its events and proposals, and keep it in ``pair_states``."""
-    lock(session, pair_id)
-    newest: dict[tuple[int | None, int | None], Event] = {}
-    events = session.scalars(
-        select(Event)
-        .where(Event.pair_id == pair_id)
-        .order_by(Event.annotation_updated_at, Event.id)
+    return derive_all(session, [pair_id])[0]
+
+
+def derive_all(session: Session, pair_ids: Iterable[int]) -> list[PairState]:
+    """`derive` for several pairs at once, in the order of their ids."""
+    ids = sorted(set(pair_ids))
+    kept = lock(session, *ids)
+    events: dict[int, list[Event]] = {}
+    for event in session.scalars(
+        select(Event).where(Event.pair_id.in_(ids)).order_by(Event.annotation_updated_at, Event.id)
+    ):
+        events.setdefault(event.pair_id, []).append(event)
+    newest = (
+        select(func.max(Proposal.id)).where(Proposal.pair_id.in_(ids)).group_by(Proposal.pair_id)
     )
+    proposals = {
+        proposal.pair_id: proposal
+        for proposal in session.scalars(select(Proposal).where(Proposal.id.in_(newest)))
+    }
+    states = []
+    for pair_id in ids:
+        state = kept.get(pair_id)
+        if state is None:
+            state = PairState(pair_id=pair_id, position=session.get_one(Pair, pair_id).position)
+        _settle(state, events.get(pair_id, []), proposals.get(pair_id))
+        session.add(state)
+        states.append(state)
+    session.flush()
+    return states
+
+
+def _settle(state: PairState, events: Sequence[Event], proposal: Proposal | None) -> None:
+    """Set a state from the pair's events, ordered by time, and its newest proposal."""
+    newest: dict[tuple[int | None, int | None], Event] = {}
     for event in events:
         newest[event.project_id, event.annotation] = event
     decided = [event for event in newest.values() if event.status is not None]
     latest = max(decided, key=lambda e: (e.annotation_updated_at, e.id), default=None)
-    proposal = session.scalars(
-        select(Proposal).where(Proposal.pair_id == pair_id).order_by(Proposal.id.desc()).limit(1)
-    ).first()
-    state = session.get(PairState, pair_id)
-    if state is None:
-        state = PairState(pair_id=pair_id, position=session.get_one(Pair, pair_id).position)
     state.proposal_id = proposal.id if proposal else None
     state.proposed_version = proposal.model_version if proposal else ""
     state.event_id = latest.id if latest else None
@@ -182,9 +203,6 @@ def derive(session: Session, pair_id: int) -> PairState:
         state.status = Status.PROPOSED if proposal else Status.UNLABELLED
         state.mask_sha256 = proposal.mask_sha256 if proposal else None
         state.conflicts = frozenset()
-    session.add(state)
-    session.flush()
-    return state
 
 
 def rebuild(store: Store, pair_ids: Iterable[int]) -> int:
@@ -197,13 +215,15 @@ def rebuild(store: Store, pair_ids: Iterable[int]) -> int:
     return changed
 
 
-def lock(session: Session, pair_id: int) -> None:
-    """Let nobody else derive this pair's state until the transaction ends.
+def lock(session: Session, *pair_ids: int) -> dict[int, PairState]:
+    """Let nobody else derive these pairs' states until the transaction ends; gives them by pair.
 
     SQLite has one writer at a time anyway; on PostgreSQL two transactions could each miss what the
-    other adds.
+    other adds. Pairs are locked in one order, so that no two writers wait for each other.
     """
-    session.get(PairState, pair_id, with_for_update=True, populate_existing=True)
+    states = select(PairState).where(PairState.pair_id.in_(pair_ids)).order_by(PairState.pair_id)
+    again = states.with_for_update().execution_options(populate_existing=True)
+    return {state.pair_id: state for state in session.scalars(again)}
 
 
 def _snapshot(state: PairState | None) -> tuple[Any, ...] | None:
