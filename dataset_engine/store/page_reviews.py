@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from dataset_engine.store.database import Store
@@ -165,14 +166,16 @@ def _click(session: Session, click: str) -> Event | None:
 
 def _project(session: Session) -> int:
     """Row id of the pages' own project; its row is what keeps two clicks from one number."""
-    row = session.scalars(
-        select(AnnotationProject).where(AnnotationProject.server == PAGES).with_for_update()
-    ).one_or_none()
-    if row is None:
-        row = AnnotationProject(server=PAGES, project=0, made_at=_ALWAYS)
-        session.add(row)
-        session.flush()
-    return row.id
+    row_id = select(AnnotationProject.id).where(AnnotationProject.server == PAGES).with_for_update()
+    found = session.scalar(row_id)
+    if found is not None:
+        return found
+    try:
+        with session.begin_nested():
+            session.add(AnnotationProject(server=PAGES, project=0, made_at=_ALWAYS))
+    except IntegrityError:
+        pass  # another click of this moment was the first
+    return session.scalars(row_id).one()
 
 
 def _judge(session: Session, pair_id: int, review: PageReview) -> tuple[Status, str | None]:
