@@ -43,6 +43,8 @@ def test_the_commands_that_people_were_promised_are_there() -> None:
         "status",
         "sync",
         "train-refsel",
+        "train-restoration",
+        "weights",
     }
 
 
