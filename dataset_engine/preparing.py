@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from dataset_engine.faces.analyser import FaceAnalyser, MediapipeAnalyser
 from dataset_engine.faces.decode import read_image
 from dataset_engine.faces.prepare import PrepareSettings, Reason, SetAside, prepare_image
 from dataset_engine.ingest_files import Found, Left
+from dataset_engine.shards.files import file_sha256
 from dataset_engine.store.blobs import encode_jpeg, encode_mask_png
 from dataset_engine.worker_pool import mapped
 
@@ -150,16 +150,6 @@ def _as_it_is(path: Path, prepare: PrepareSettings, no_face: SetAside) -> NDArra
         return pixels
     way = cv2.INTER_AREA if height > SIZE else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(pixels, (SIZE, SIZE), interpolation=way), np.uint8)
-
-
-def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _each(

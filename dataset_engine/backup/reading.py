@@ -22,11 +22,10 @@ from dataset_engine.backup.archive import (
     MODELS,
     BackupError,
     BackupReport,
-    file_sha256,
 )
 from dataset_engine.progress import Advance, silent
 from dataset_engine.settings import Settings
-from dataset_engine.shards.files import sync_file, sync_folder
+from dataset_engine.shards.files import file_sha256, sync_file, sync_folder
 from dataset_engine.store.blobs import Blobs
 from dataset_engine.store.copying import copy_tables
 from dataset_engine.store.database import fold_log, open_engine, upgrade

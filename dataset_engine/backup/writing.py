@@ -28,11 +28,10 @@ from dataset_engine.backup.archive import (
     MASKS,
     MODELS,
     BackupReport,
-    file_sha256,
 )
 from dataset_engine.backup.reading import verify_backup
 from dataset_engine.progress import Advance, silent
-from dataset_engine.shards.files import sync_file, sync_folder
+from dataset_engine.shards.files import file_sha256, sync_file, sync_folder
 from dataset_engine.store import Store
 from dataset_engine.store.blobs import Blobs
 from dataset_engine.store.copying import copy_tables

@@ -21,6 +21,7 @@ from dataset_engine.preparing import prepared
 from dataset_engine.progress import Advance
 from dataset_engine.settings import Settings
 from dataset_engine.sources.keeper import admit, sibling
+from dataset_engine.sources.source_ingest import SourceIngest
 from dataset_engine.store import Store
 from dataset_engine.store.pairs import LAST, add_identities, add_pair, seeded_fraction
 from dataset_engine.store.tables import Identity, Image, Pair
@@ -107,16 +108,8 @@ class _Candidate:
     usable: list[Image] = field(default_factory=list)
 
 
-class CelebRefTest:
-    """One ingest of Celeb-Ref-Test.
-
-    Args:
-        store: the store.
-        settings: seed and licence are read from it.
-        root: the resolved folder.
-        report: is told what was done.
-        left: is told what is set aside.
-    """
+class CelebRefTest(SourceIngest):
+    """One ingest of Celeb-Ref-Test."""
 
     def __init__(
         self,
@@ -126,12 +119,8 @@ class CelebRefTest:
         report: IngestReport,
         left: SetAsideList,
     ) -> None:
-        self._store = store
-        self._settings = settings
+        super().__init__(store, settings, root, report, left)
         self._celeba = CelebA(root)
-        self._source = root.name or "root"
-        self._report = report
-        self._left = left
 
     def take(
         self, count: int, prepare: PrepareSettings, workers: int | None, progress: Advance

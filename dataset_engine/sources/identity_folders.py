@@ -16,10 +16,12 @@ from sqlalchemy import select
 from dataset_engine.faces.prepare import PrepareSettings
 from dataset_engine.ingest_files import Found, Left, identity_folders, images_below, judge
 from dataset_engine.ingest_report import IngestReport, SetAsideList
-from dataset_engine.preparing import Ready, file_sha256, prepared
+from dataset_engine.preparing import Ready, prepared
 from dataset_engine.progress import Advance
 from dataset_engine.settings import Settings
+from dataset_engine.shards.files import file_sha256
 from dataset_engine.sources.keeper import Sibling, admit, identity_of, sibling, siblings
+from dataset_engine.sources.source_ingest import SourceIngest
 from dataset_engine.store import Store
 from dataset_engine.store.pairs import add_identities, add_pairs, in_split_order
 from dataset_engine.store.tables import Image
@@ -28,16 +30,8 @@ BATCH = 64
 NAMES = 500
 
 
-class IdentityFolders:
-    """One ingest of identity folders.
-
-    Args:
-        store: the store.
-        settings: seed and licence are read from it.
-        root: the resolved folder.
-        report: is told what was done.
-        left: is told what is set aside.
-    """
+class IdentityFolders(SourceIngest):
+    """One ingest of identity folders."""
 
     def __init__(
         self,
@@ -47,12 +41,7 @@ class IdentityFolders:
         report: IngestReport,
         left: SetAsideList,
     ) -> None:
-        self._store = store
-        self._settings = settings
-        self._root = root
-        self._source = root.name or "root"
-        self._report = report
-        self._left = left
+        super().__init__(store, settings, root, report, left)
         self._identity_id = lru_cache(256)(self._look_up)
         self._current = ""
         self._others: list[Sibling] = []

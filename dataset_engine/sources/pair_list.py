@@ -19,9 +19,10 @@ from sqlalchemy.orm import Session
 from dataset_engine.faces.prepare import PrepareSettings
 from dataset_engine.ingest_files import Found, Left, judge, printable
 from dataset_engine.ingest_report import IngestReport, SetAsideList
-from dataset_engine.preparing import Ready, file_sha256, prepared
+from dataset_engine.preparing import Ready, prepared
 from dataset_engine.progress import Advance
 from dataset_engine.settings import Settings
+from dataset_engine.shards.files import file_sha256
 from dataset_engine.sources.keeper import (
     Sibling,
     admit,
@@ -31,6 +32,7 @@ from dataset_engine.sources.keeper import (
     siblings,
 )
 from dataset_engine.sources.pair_table import LONGEST_NAME, Row, count_lines, read_rows
+from dataset_engine.sources.source_ingest import SourceIngest
 from dataset_engine.store import Store
 from dataset_engine.store.pairs import add_identities, add_pair
 from dataset_engine.store.tables import Identity, Image, Pair
@@ -64,16 +66,8 @@ class _RowLeft(Exception):  # noqa: N818 - it names a finding
         self.detail = detail
 
 
-class PairList:
-    """One ingest of a CSV file of pairs.
-
-    Args:
-        store: the store.
-        settings: seed and licence are read from it.
-        path: the resolved file.
-        report: is told what was done.
-        left: is told what is set aside.
-    """
+class PairList(SourceIngest):
+    """One ingest of a CSV file of pairs."""
 
     def __init__(
         self,
@@ -83,12 +77,9 @@ class PairList:
         report: IngestReport,
         left: SetAsideList,
     ) -> None:
-        self._store = store
-        self._settings = settings
+        super().__init__(store, settings, path, report, left)
         self._path = path
         self._source = path.stem
-        self._report = report
-        self._left = left
         self._rows: deque[tuple[Row, _Picture, _Picture]] = deque()
         self._under_way: deque[_Picture] = deque()
         self._recent: OrderedDict[str, _Picture] = OrderedDict()

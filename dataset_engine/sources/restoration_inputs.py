@@ -15,9 +15,11 @@ from sqlalchemy import Select, select
 from dataset_engine.faces.prepare import PrepareSettings
 from dataset_engine.ingest_files import Left, is_image, judge
 from dataset_engine.ingest_report import IngestReport, SetAsideList
-from dataset_engine.preparing import InputFiles, ReadyInput, file_sha256, prepared_inputs
+from dataset_engine.preparing import InputFiles, ReadyInput, prepared_inputs
 from dataset_engine.progress import Advance
 from dataset_engine.settings import Settings
+from dataset_engine.shards.files import file_sha256
+from dataset_engine.sources.source_ingest import SourceIngest
 from dataset_engine.store import Store
 from dataset_engine.store.tables import RestorationInput
 
@@ -33,15 +35,8 @@ def find_folders(root: Path) -> tuple[Path, Path] | None:
     return (lq, reference) if lq and reference else None
 
 
-class RestorationInputs:
+class RestorationInputs(SourceIngest):
     """One ingest of restoration inputs.
-
-    Args:
-        store: the store.
-        settings: the licence is read from it.
-        root: the resolved folder.
-        report: is told what was done.
-        left: is told what is set aside.
 
     Raises:
         NotADirectoryError: the folder does not hold the two folders.
@@ -55,6 +50,7 @@ class RestorationInputs:
         report: IngestReport,
         left: SetAsideList,
     ) -> None:
+        super().__init__(store, settings, root, report, left)
         folders = find_folders(root)
         if folders is None:
             raise NotADirectoryError(
@@ -62,12 +58,6 @@ class RestorationInputs:
                 "pictures into the one and their references, under the same names, into the other"
             )
         self._lq, self._reference = folders
-        self._store = store
-        self._settings = settings
-        self._root = root
-        self._source = root.name or "root"
-        self._report = report
-        self._left = left
 
     def take(self, prepare: PrepareSettings, workers: int | None, progress: Advance) -> None:
         """Take in every degraded picture that has a reference of the same name."""
