@@ -119,12 +119,12 @@ def summarise(confusions: Iterable[Confusion]) -> Scores:
     pooled = sum(counted, Confusion())
     return Scores(
         pairs=len(counted),
-        accuracy=_mean(one.accuracy for one in counted),
-        iou=_mean(one.iou for one in counted),
+        accuracy=mean_of_defined(one.accuracy for one in counted),
+        iou=mean_of_defined(one.iou for one in counted),
         conflict_recall=pooled.conflict_recall,
         conflict_precision=pooled.conflict_precision,
         conflict_iou=pooled.conflict_iou,
-        conflict_recall_by_pair=_mean(one.conflict_recall for one in counted),
+        conflict_recall_by_pair=mean_of_defined(one.conflict_recall for one in counted),
     )
 
 
@@ -163,6 +163,7 @@ def _ratio(part: int, whole: int) -> float:
     return part / whole if whole else math.nan
 
 
-def _mean(values: Iterable[float]) -> float:
+def mean_of_defined(values: Iterable[float]) -> float:
+    """Mean of the values that are not NaN; NaN where there is none."""
     defined = [value for value in values if not math.isnan(value)]
     return math.fsum(defined) / len(defined) if defined else math.nan

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import yaml
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field
 
 from dataset_engine.shards.augmentation import AugmentationSettings
 from models.refsel import RefSelConfig
+from restoration.yaml_settings import read_fields, validated
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -58,20 +58,9 @@ def read_training(path: Path) -> RefSelTraining:
     Raises:
         ValueError: the file is not readable YAML, or a field is unknown or out of range.
     """
-    try:
-        fields: Any = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, yaml.YAMLError) as error:
-        raise ValueError(f"{path} cannot be read ({error}); give a YAML file") from error
-    if not isinstance(fields, dict):
-        raise ValueError(f"{path} must hold fields of RefSelTraining by name")
+    fields = read_fields(path, RefSelTraining)
     for name, part in (("model", RefSelConfig()), ("augmentation", AugmentationSettings())):
         unknown = set(fields.get(name) or {}) - set(asdict(part))
         if unknown:
             raise ValueError(f"{path}: {name} has no field {', '.join(sorted(unknown))}")
-    try:
-        return TypeAdapter(RefSelTraining).validate_python(fields)
-    except ValidationError as error:
-        wrong = "; ".join(
-            f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()
-        )
-        raise ValueError(f"{path}: {wrong}") from error
+    return validated(path, fields, RefSelTraining)

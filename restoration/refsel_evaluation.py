@@ -16,9 +16,9 @@ from dataset_engine.degradation import DegradationSettings
 from dataset_engine.shards import Scenario
 from dataset_engine.shards.prefetch import prefetch
 from dataset_engine.shards.stream import example_seed
-from models.inference import predict
-from models.metrics import Confusion, Scores, summarise, summarise_all_ones
+from models.metrics import Confusion, Scores, mean_of_defined, summarise, summarise_all_ones
 from models.refsel import RefSel
+from restoration.refsel_answers import answers
 from restoration.refsel_data import Example, Samples, make_example
 
 BINS = 200
@@ -58,9 +58,7 @@ class Evaluation:
 
     def mean(self, score: str) -> float:
         """Mean of a field of `Scores` over the scenarios that have it, as in Table 3's last column."""
-        values = [float(getattr(row.scores, score)) for row in self.scenarios]
-        defined = [value for value in values if not math.isnan(value)]
-        return math.fsum(defined) / len(defined) if defined else math.nan
+        return mean_of_defined(float(getattr(row.scores, score)) for row in self.scenarios)
 
 
 def judge(
@@ -77,16 +75,10 @@ def judge(
     def make(index: int) -> Example:
         return make_example(samples[index], example_seed(seed, 0, index), degradation)
 
-    gathered: list[Example] = []
-    done = 0
-    for example in prefetch(make, range(len(samples)), ahead=batch_size):
-        gathered.append(example)
-        if len(gathered) == batch_size or done + len(gathered) == len(samples):
-            first = [one.pair.first for one in gathered]
-            found = predict(model, first, [one.pair.reference for one in gathered])
-            yield from map(Judged, gathered, found)
-            done += len(gathered)
-            gathered = []
+    examples = prefetch(make, range(len(samples)), ahead=batch_size)
+    for done, (example, p) in enumerate(answers(model, examples, batch_size), start=1):
+        yield Judged(example, p)
+        if done % batch_size == 0 or done == len(samples):
             progress(done)
 
 
@@ -162,19 +154,20 @@ def scenario_table(evaluation: Evaluation, title: str) -> Table:
         justify: Literal["left", "right"] = "left" if heading == "scenario" else "right"
         table.add_column(heading, justify=justify, no_wrap=True)
     for one in evaluation.scenarios:
-        table.add_row(*_cells(one))
+        table.add_row(*cells(one))
     table.add_section()
     accuracy, iou, *conflict = (
-        _percent(evaluation.mean(score))
+        percent(evaluation.mean(score))
         for score in ("accuracy", "iou", "conflict_recall", "conflict_precision", "conflict_iou")
     )
     table.add_row("mean of scenarios", "", accuracy, "", iou, "", *conflict, style="bold")
-    table.add_row(*_cells(evaluation.everything))
-    table.add_row(*_cells(evaluation.severe))
+    table.add_row(*cells(evaluation.everything))
+    table.add_row(*cells(evaluation.severe))
     return table
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def cells(row: Row) -> tuple[str, ...]:
+    """A row's name, pairs and scores beside the all-ones mask's, as `scenario_table` shows them."""
     scores = row.scores
     numbers = (
         scores.accuracy,
@@ -185,8 +178,9 @@ def _cells(row: Row) -> tuple[str, ...]:
         scores.conflict_precision,
         scores.conflict_iou,
     )
-    return (row.name.replace("_", " "), str(scores.pairs), *map(_percent, numbers))
+    return (row.name.replace("_", " "), str(scores.pairs), *map(percent, numbers))
 
 
-def _percent(value: float) -> str:
+def percent(value: float) -> str:
+    """A share as percent with one digit, or a dash where it is not defined."""
     return "-" if math.isnan(value) else f"{100 * value:.1f}"

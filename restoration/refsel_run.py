@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from dataset_engine.degradation import preset
 from dataset_engine.shards import RefSelShards
-from dataset_engine.shards.files import write_whole
 from models.refsel import RefSel
+from restoration.json_report import write_json
 from restoration.refsel_config import RefSelTraining
 from restoration.refsel_evaluation import Evaluation, evaluate
 from restoration.refsel_training import train_refsel
@@ -84,13 +81,4 @@ def run_refsel(
 
 def write_report(path: Path, evaluation: Evaluation) -> None:
     """Write the evaluation as JSON, whole or not at all; a score that is not defined is null."""
-    text = json.dumps(_defined(asdict(evaluation)), indent=2, allow_nan=False)
-    write_whole(path, text.encode())
-
-
-def _defined(value: Any) -> Any:  # noqa: ANN401 - whatever JSON can hold
-    if isinstance(value, dict):
-        return {name: _defined(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_defined(one) for one in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+    write_json(path, asdict(evaluation))

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
-import yaml
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field
 
 from models.backbones import TinyBackbone
 from models.restorer import Phase, RestorerConfig
 from restoration.losses import LossWeights
+from restoration.yaml_settings import read_fields, validated
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -175,19 +175,8 @@ def read_refstar(path: Path) -> RefStarTraining:
     Raises:
         ValueError: the file is not readable YAML, or a field is unknown or out of range.
     """
-    try:
-        fields: Any = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, yaml.YAMLError) as error:
-        raise ValueError(f"{path} cannot be read ({error}); give a YAML file") from error
-    if not isinstance(fields, dict):
-        raise ValueError(f"{path} must hold fields of RefStarTraining by name")
-    try:
-        return TypeAdapter(RefStarTraining).validate_python(fields)
-    except ValidationError as error:
-        wrong = "; ".join(
-            f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()
-        )
-        raise ValueError(f"{path}: {wrong}") from error
+    fields = read_fields(path, RefStarTraining)
+    return validated(path, fields, RefStarTraining)
 
 
 def chosen_settings(name: str) -> RefStarTraining:

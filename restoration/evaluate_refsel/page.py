@@ -12,10 +12,12 @@ import numpy as np
 from jinja2 import Environment
 from numpy.typing import NDArray
 
+from dataset_engine.shards.files import write_whole
 from restoration.evaluate_refsel.curves import draw_curves
 from restoration.evaluate_refsel.measures import Measured
-from restoration.evaluate_refsel.summary import PAPER_ACCURACY, Summary, percent
+from restoration.evaluate_refsel.summary import PAPER_ACCURACY, Summary
 from restoration.refsel_data import Example
+from restoration.refsel_evaluation import percent
 
 PICTURE_SIDE = 224
 MISSED, INVENTED, FOUND = (235, 70, 60), (245, 180, 40), (25, 195, 125)
@@ -78,9 +80,8 @@ def write_page(folder: Path, summary: Summary, worst: Sequence[Shown], about: st
         summary=summary, worst=worst, about=about, paper=PAPER_ACCURACY
     )
     page = folder / "index.html"
-    unfinished = page.with_suffix(".html.part")
-    unfinished.write_text(text, encoding="utf-8")
-    return unfinished.replace(page)
+    write_whole(page, text.encode())
+    return page
 
 
 def _under(reference: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from dataset_engine.degradation import DegradationSettings, preset
 from dataset_engine.shards import RefSelShards, Split
-from dataset_engine.shards.files import write_whole
 from dataset_engine.shards.prefetch import prefetch
 from models.refsel import CheckpointError, FirstInput, RefSel
-from restoration.evaluate_refsel.measures import Measured, answers, measure
+from restoration.evaluate_refsel.measures import Measured, measure
 from restoration.evaluate_refsel.page import Shown, picture_of, write_page
 from restoration.evaluate_refsel.protocol import (
     Case,
@@ -25,6 +22,8 @@ from restoration.evaluate_refsel.protocol import (
     severe_examples,
 )
 from restoration.evaluate_refsel.summary import Summary, summarise_test
+from restoration.json_report import write_json
+from restoration.refsel_answers import answers
 from restoration.refsel_data import Example, make_example
 
 REPORT_NAME = "evaluation.json"
@@ -120,8 +119,7 @@ def evaluate_refsel(
         f"{model.config.data_version}."
     )
     page = write_page(out, summary, shown, about)
-    report = _defined(summary.to_dict() | {"about": about})
-    write_whole(out / REPORT_NAME, json.dumps(report, indent=2, allow_nan=False).encode())
+    write_json(out / REPORT_NAME, summary.to_dict() | {"about": about})
     progress(total, total)
     return EvaluationRun(summary, page)
 
@@ -138,11 +136,3 @@ def _degraded(
 def _accuracy(measured: Measured) -> float:
     accuracy = measured.confusion.accuracy
     return 1.0 if math.isnan(accuracy) else accuracy
-
-
-def _defined(value: Any) -> Any:  # noqa: ANN401 - whatever JSON can hold
-    if isinstance(value, dict):
-        return {name: _defined(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_defined(one) for one in value]
-    return None if isinstance(value, float) and math.isnan(value) else value

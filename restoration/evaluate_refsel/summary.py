@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import reduce
 from itertools import pairwise
@@ -13,8 +12,10 @@ from typing import Any, Literal
 from rich.table import Table
 
 from dataset_engine.shards import Scenario
-from models.metrics import Scores, summarise, summarise_all_ones
+from models.metrics import Scores, mean_of_defined, summarise, summarise_all_ones
 from restoration.evaluate_refsel.measures import Measured, Reliability
+from restoration.refsel_evaluation import Row as ScoreRow
+from restoration.refsel_evaluation import cells, percent
 
 PAPER_ACCURACY = {
     Scenario.MOUTH: 0.90,
@@ -28,15 +29,12 @@ SEVERITY_BINS = 5
 
 
 @dataclass(frozen=True)
-class Row:
+class Row(ScoreRow):
     """Scores of one group of inputs, the all-ones mask's beside them.
 
     `boundary_f` is a mean over pairs in [0, 1]; NaN for an empty group.
     """
 
-    name: str
-    scores: Scores
-    all_ones: Scores
     boundary_f: float
 
 
@@ -66,11 +64,11 @@ class Summary:
 
     def mean(self, score: str) -> float:
         """Mean of a field of `Scores`, or of ``boundary_f``, over the scenarios that have it."""
-        return _mean(_score(row, score) for row in self.scenarios)
+        return mean_of_defined(_score(row, score) for row in self.scenarios)
 
     def mean_of_all_ones(self, score: str) -> float:
         """The same mean for the all-ones mask."""
-        return _mean(float(getattr(row.all_ones, score)) for row in self.scenarios)
+        return mean_of_defined(float(getattr(row.all_ones, score)) for row in self.scenarios)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; a score that is not defined is NaN."""
@@ -152,24 +150,8 @@ def summary_table(summary: Summary) -> Table:
     return table
 
 
-def percent(value: float) -> str:
-    """A share as percent with one digit, or a dash where it is not defined."""
-    return "-" if math.isnan(value) else f"{100 * value:.1f}"
-
-
 def _cells(row: Row) -> tuple[str, ...]:
-    scores = row.scores
-    values = (
-        scores.accuracy,
-        row.all_ones.accuracy,
-        scores.iou,
-        row.all_ones.iou,
-        scores.conflict_recall,
-        scores.conflict_precision,
-        scores.conflict_iou,
-        row.boundary_f,
-    )
-    return (row.name.replace("_", " "), str(scores.pairs), *map(percent, values))
+    return (*cells(row), percent(row.boundary_f))
 
 
 def _row(name: str, measured: Sequence[Measured]) -> Row:
@@ -178,14 +160,9 @@ def _row(name: str, measured: Sequence[Measured]) -> Row:
         name,
         summarise(confusions),
         summarise_all_ones(confusions),
-        _mean(one.boundary_f for one in measured),
+        mean_of_defined(one.boundary_f for one in measured),
     )
 
 
 def _score(row: Row, name: str) -> float:
     return row.boundary_f if name == "boundary_f" else float(getattr(row.scores, name))
-
-
-def _mean(values: Iterable[float]) -> float:
-    defined = [value for value in values if not math.isnan(value)]
-    return math.fsum(defined) / len(defined) if defined else math.nan

@@ -16,10 +16,11 @@ from dataset_engine.shards.reader import RefSelSample
 from dataset_engine.taxonomy import Conflict, Scenario, Split, Status
 from models.metrics import Confusion
 from models.refsel import CheckpointError, FirstInput, RefSel, RefSelConfig
-from restoration.evaluate_refsel.measures import Measured, Reliability, answers, measure
+from restoration.evaluate_refsel.measures import Measured, Reliability, measure
 from restoration.evaluate_refsel.protocol import choose_cases, severe_examples
 from restoration.evaluate_refsel.run import REPORT_NAME, ProtocolSettings, evaluate_refsel
 from restoration.evaluate_refsel.summary import summarise_test
+from restoration.refsel_answers import answers
 from restoration.refsel_data import make_example
 
 KINDS = (
