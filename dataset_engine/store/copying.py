@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine, Integer, Row, Table, func, insert, ma
 
 from dataset_engine.progress import Advance, silent
 from dataset_engine.store.database import open_engine, upgrade
-from dataset_engine.store.tables import Base
+from dataset_engine.store.tables import Base, RowCount
 
 BATCH = 1000
 
@@ -71,20 +71,19 @@ def copy_tables(
     """
     writing = target.execution_options(refstar_write=True)
     with _snapshot(source) as reader, writing.begin() as writer:
-        for table in Base.metadata.sorted_tables:
+        for table in _tables():
             if writer.scalar(select(func.count()).select_from(table)):
                 shown = make_url(target.url).render_as_string()
                 raise CopyError(
                     f"{shown} holds rows in {table.name} already: give an empty database"
                 )
         total = sum(
-            reader.scalar(select(func.count()).select_from(table)) or 0
-            for table in Base.metadata.sorted_tables
+            reader.scalar(select(func.count()).select_from(table)) or 0 for table in _tables()
         )
         progress(0, total)
         copied: dict[str, TableDigest] = {}
         done = 0
-        for table in Base.metadata.sorted_tables:
+        for table in _tables():
             hasher = _Hasher()
             for batch in _batches(reader, table):
                 hasher.add(batch)
@@ -105,12 +104,17 @@ def copy_tables(
 def digests(connection: Connection) -> dict[str, TableDigest]:
     """The digest of every table of a store."""
     found = {}
-    for table in Base.metadata.sorted_tables:
+    for table in _tables():
         hasher = _Hasher()
         for batch in _batches(connection, table):
             hasher.add(batch)
         found[table.name] = hasher.digest()
     return found
+
+
+def _tables() -> list[Table]:
+    """What is copied: all but the counts, which each database keeps by itself."""
+    return [table for table in Base.metadata.sorted_tables if table is not RowCount.__table__]
 
 
 @contextmanager

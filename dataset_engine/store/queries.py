@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from dataset_engine.store.reviews import EventKind
 from dataset_engine.store.tables import (
     REVIEWED_ROWS,
     UNDECIDED_ROWS,
+    Base,
     Event,
     Identity,
     Image,
@@ -24,6 +26,7 @@ from dataset_engine.store.tables import (
     Proposal,
     RestorationInput,
     Round,
+    RowCount,
     SetAsideFile,
 )
 from dataset_engine.taxonomy import Scenario, Split, Status, scenarios
@@ -64,26 +67,26 @@ class StatusReport:
 def status_report(session: Session) -> StatusReport:
     """Count everything that `engine status` shows."""
     identities = dict.fromkeys((str(split) for split in Split), 0)
-    identities |= _counts(session, select(Identity.split, func.count()).group_by("split"))
+    identities |= row_counts(session, Identity)
     pairs = dict.fromkeys((str(status) for status in Status), 0)
     per_scenario = dict.fromkeys((str(scenario) for scenario in Scenario), 0)
-    # by both at once: an index has them, so that one pass over it counts everything
-    both = (PairState.conflicts, PairState.status)
-    for conflicts, status, count in session.execute(select(*both, func.count()).group_by(*both)):
+    kept = select(RowCount.label, RowCount.conflicts, RowCount.number)
+    for status, conflicts, count in session.execute(kept.where(_counts_of(PairState))):
         pairs[status] += count
         if status in REVIEWED:
             for scenario in scenarios(conflicts):
                 per_scenario[scenario] += count
-    events = _counts(session, select(Event.kind, func.count()).group_by("kind"))
+    events = row_counts(session, Event)
+    reasons = select(SetAsideFile.reason, func.count()).group_by(SetAsideFile.reason)
     return StatusReport(
         identities=identities,
-        images=session.scalar(select(func.count(Image.id))) or 0,
+        images=sum(row_counts(session, Image).values()),
         pairs=pairs,
         seeds=seed_statuses(session).total(),
         seeds_annotated=seeds_annotated(session),
         scenarios=per_scenario,
         inputs=session.scalar(select(func.count(RestorationInput.id))) or 0,
-        set_aside=_counts(session, select(SetAsideFile.reason, func.count()).group_by("reason")),
+        set_aside=dict(session.execute(reasons).all()),
         unusable=events.get(EventKind.UNUSABLE, 0),
         events=sum(events.values()),
         rounds=[
@@ -178,17 +181,43 @@ def _proposed_versions(session: Session) -> Iterator[str]:
 def count_undecided(session: Session, without_model: str) -> int:
     """How many pairs `undecided` would give.
 
-    This counts, and so it takes longer the more pairs there are.
+    It is read off the counts that are kept, unless pairs have a proposal of this model version and a
+    newer one of another, as after going back to a model: then the version's proposals are counted.
     """
-    newest_is_another = (text(UNDECIDED_ROWS), PairState.proposed_version != without_model)
-    others = select(func.count()).select_from(PairState).where(*newest_is_another)
+    waiting = select(func.sum(RowCount.number)).where(
+        _counts_of(PairState),
+        RowCount.label.in_(UNDECIDED),
+        RowCount.proposed_version != without_model,
+    )
+    count = int(session.scalar(waiting) or 0)
+    newest = select(func.sum(RowCount.number)).where(
+        _counts_of(PairState), RowCount.proposed_version == without_model
+    )
+    if row_counts(session, Proposal)[without_model] == (session.scalar(newest) or 0):
+        return count
     older = (
         select(func.count())
         .select_from(Proposal)
         .join(PairState, PairState.pair_id == Proposal.pair_id)
-        .where(Proposal.model_version == without_model, *newest_is_another)
+        .where(
+            Proposal.model_version == without_model,
+            text(UNDECIDED_ROWS),
+            PairState.proposed_version != without_model,
+        )
     )
-    return (session.scalar(others) or 0) - (session.scalar(older) or 0)
+    return count - (session.scalar(older) or 0)
+
+
+def row_counts(session: Session, table: type[Base]) -> Counter[str]:
+    """How many rows a counted table has, by their label (see `RowCount`)."""
+    query = select(RowCount.label, func.sum(RowCount.number)).where(_counts_of(table))
+    # PostgreSQL sums integers to decimals
+    rows = session.execute(query.group_by(RowCount.label))
+    return Counter({label: int(number) for label, number in rows if number})
+
+
+def _counts_of(table: type[Base]) -> ColumnElement[bool]:
+    return RowCount.counted == table.__tablename__
 
 
 def _has_no_proposal_of(model_version: str) -> ColumnElement[bool]:
@@ -262,10 +291,6 @@ def latest_decision_id(session: Session) -> int:
 
 def _with_images(query: Select[Pair]) -> Select[Pair]:
     return query.options(selectinload(Pair.gt), selectinload(Pair.ref))
-
-
-def _counts(session: Session, query: Select[str, int]) -> dict[str, int]:
-    return dict(session.execute(query).all())
 
 
 def _triplet(

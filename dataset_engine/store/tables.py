@@ -32,6 +32,9 @@ from dataset_engine.taxonomy import Conflict
 
 HASH = String(64)
 
+NOT_STATED = "unknown"
+"""Licence or consent that nobody has stated."""
+
 # The databases use an index of some rows only for a query that names these rows in the same words.
 UNDECIDED_ROWS = "pair_states.status IN ('unlabelled', 'proposed')"
 REVIEWED_ROWS = "pair_states.status IN ('accepted', 'adjusted')"
@@ -113,7 +116,13 @@ class Identity(Base):
     split: Mapped[str] = mapped_column(String(16), index=True)
     source: Mapped[str] = mapped_column(String(255))
     licence: Mapped[str] = mapped_column(String(255))
+    consent: Mapped[str] = mapped_column(String(255), default=NOT_STATED, server_default=NOT_STATED)
     split_given: Mapped[bool] = mapped_column(default=False, server_default=false())
+    leaving: Mapped[bool] = mapped_column(
+        default=False,
+        server_default=false(),
+        doc="Being removed, within one transaction: only such a person's events can be deleted.",
+    )
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
@@ -153,6 +162,7 @@ class RestorationInput(Base):
     source: Mapped[str] = mapped_column(String(255))
     name: Mapped[str] = mapped_column(String(255))
     licence: Mapped[str] = mapped_column(String(255))
+    consent: Mapped[str] = mapped_column(String(255), default=NOT_STATED, server_default=NOT_STATED)
     source_sha256: Mapped[str] = mapped_column(HASH)
     reference_source_sha256: Mapped[str] = mapped_column(HASH)
     lq_sha256: Mapped[str] = mapped_column(HASH)
@@ -201,6 +211,29 @@ class Pair(Base):
     identity: Mapped[Identity] = relationship()
     gt: Mapped[Image] = relationship(foreign_keys=[gt_id])
     ref: Mapped[Image] = relationship(foreign_keys=[ref_id])
+
+
+class Removal(Base):
+    """That a person was removed, when, and how much; nothing here says who it was.
+
+    ``digest`` is made of ``salt`` and the person's name: whoever has a name can ask whether that person
+    was removed, and nobody can read a name off it. ``files`` and ``tasks`` are what is still to be
+    removed, and empty at the end. ``let_back_at`` is when somebody allowed the person in again.
+    """
+
+    __tablename__ = "removals"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    salt: Mapped[str] = mapped_column(String(32))
+    digest: Mapped[str] = mapped_column(String(80))
+    removed: Mapped[dict[str, Any]]
+    files: Mapped[list[Any]] = mapped_column(doc="As kind and hash: images/ab…, masks/cd….")
+    tasks: Mapped[list[Any]] = mapped_column(
+        doc="As server, project, task and the key of the pair that it shows."
+    )
+    begun_at: Mapped[datetime] = mapped_column(default=now)
+    finished_at: Mapped[datetime | None] = mapped_column(doc="When the last file was gone.")
+    let_back_at: Mapped[datetime | None]
 
 
 class Round(Base):
@@ -342,3 +375,25 @@ class PairState(Base):
     proposal_id: Mapped[int | None] = mapped_column(ForeignKey("proposals.id"))
     position: Mapped[float]
     proposed_version: Mapped[str] = mapped_column(String(64), default="")
+
+
+class RowCount(Base):
+    """How many rows of a table have one label: the sum of ``number`` over the rows here.
+
+    The database itself keeps them, by triggers, in the transaction that changes what is counted.
+    ``counted`` is the table; ``label`` is the split of identities, the status of pair states, the model
+    version of proposals, the kind of events, and empty for images. ``conflicts`` and
+    ``proposed_version`` are those of pair states and empty otherwise.
+    """
+
+    __tablename__ = "row_counts"
+    __table_args__ = (
+        Index("ix_row_counts_counted", "counted", "label", "conflicts", "proposed_version"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    counted: Mapped[str] = mapped_column(String(64))
+    label: Mapped[str] = mapped_column(String(64))
+    conflicts: Mapped[frozenset[Conflict]]
+    proposed_version: Mapped[str] = mapped_column(String(64))
+    number: Mapped[int]
