@@ -3,7 +3,8 @@
     python benchmarks/proposals.py [--pairs 96] [--rounds 5] [--threads 2] [--model FOLDER]
 
 bare: the network alone on images or tensors that are ready, in full batches at its working size and
-precision, with all threads; in PyTorch, and as it is used (exported, with the extra `openvino`).
+precision, with all threads; in PyTorch, and as it is used (exported, with the extra `openvino`; a stream
+for each thread).
 whole: the same pairs from the files of a store into its database, with decoding, cleaning, PNG, fsync
 and transactions. plain: each pair by itself, everything in turn.
 
@@ -21,6 +22,7 @@ import statistics
 import tempfile
 import time
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -83,13 +85,17 @@ def bare(model: RefSel, batches: list[tuple[torch.Tensor, torch.Tensor]]) -> Non
 
 
 def bare_used(model: RefSel | ExportedRefSel, images: list[PairImages]) -> None:
-    for start in range(0, len(images), BATCH):
+    def answer(start: int) -> None:
         batch = images[start : start + BATCH]
         both = [one.gt for one in batch], [one.reference for one in batch]
         if isinstance(model, ExportedRefSel):
             model.margins(*both)
         else:
             margins(model, *both)
+
+    streams = model.streams if isinstance(model, ExportedRefSel) else 1
+    with ThreadPoolExecutor(streams) as pool:
+        list(pool.map(answer, range(0, len(images), BATCH)))
 
 
 def whole(home: Path, model: Path) -> None:

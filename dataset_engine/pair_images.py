@@ -109,10 +109,15 @@ def read_location(location: Path | str) -> bytes:
         OSError: it cannot be read.
         ValueError: it is larger than any aligned image.
     """
-    opened = location.open("rb") if isinstance(location, Path) else fsspec.open(location, "rb")
-    with opened as file:
-        data: bytes = file.read(MAX_BYTES + 1)
-    if len(data) > MAX_BYTES:
+    if isinstance(location, Path):
+        # asked for at once, the most that there may be would be allocated for each file
+        whole = location.stat().st_size <= MAX_BYTES
+        data = location.read_bytes() if whole else b""
+    else:
+        with fsspec.open(location, "rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        whole = len(data) <= MAX_BYTES
+    if not whole:
         raise ValueError(f"{location} has over {MAX_BYTES:,} bytes and is no aligned image")
     return data
 

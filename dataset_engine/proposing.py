@@ -7,7 +7,7 @@ between them; the caller's thread is left for storing what comes out.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -26,7 +26,7 @@ from models.refsel import RefSel
 SPECK_AREA = 24
 """Islands of fewer pixels than this are the network's noise, too small even for a mole."""
 BATCHES_AHEAD = 2
-"""Batches that wait for the network, so that it never waits for whoever stores the masks."""
+"""Batches ready beyond those in the network, so that it never waits for whoever stores the masks."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,16 @@ class Proposal:
     """A proposed mask bool[512, 512] inside the face region, and the model's confidence.
 
     `score` is the mean of max(p, 1 - p) over the face region, in [0.5, 1]; 0 for an empty region.
+    `entropy` is the mean predictive entropy there, bits in [0, 1], and `flip_disagreement` the share of
+    it in [0, 1] that the model decides otherwise when both images are mirrored; None where it was
+    not asked for.
     """
 
     key: str
     mask: NDArray[np.bool_]
     score: float
+    entropy: float = 0.0
+    flip_disagreement: float | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,7 @@ class _Answer:
     key: str
     region: NDArray[np.bool_]
     margin: NDArray[np.float32]
+    mirrored: NDArray[np.float32] | None
 
 
 def propose(
@@ -54,6 +60,7 @@ def propose(
     *,
     batch_size: int = 4,
     workers: int = 1,
+    flips: bool = False,
     set_aside: Callable[[str, str], None] = lambda _key, _reason: None,
 ) -> Iterator[Proposal]:
     """Propose masks in the order of `pairs`, with decoding, network and cleaning side by side.
@@ -69,6 +76,7 @@ def propose(
         pairs: the pairs' files, read lazily.
         batch_size: pairs a forward pass.
         workers: decoding threads, and as many for cleaning.
+        flips: whether the mirrored pair is asked for, too, which costs a second forward pass.
         set_aside: told of each pair that cannot be read, in the caller's thread.
     """
     if isinstance(model, RefSel):
@@ -77,7 +85,10 @@ def propose(
     read = partial(read_pair, side=model.config.working_size or SIDE)
     decoded = prefetch(read, pairs, workers=workers, ahead=2 * batch_size)
     batches = _batches(decoded, batch_size, set_aside)
-    answers = prefetch(partial(_answer, model, batch_size), batches, workers=1, ahead=BATCHES_AHEAD)
+    streams = model.streams if isinstance(model, ExportedRefSel) else 1
+    answers = prefetch(
+        partial(_answer, model, batch_size), batches, workers=streams, ahead=streams + BATCHES_AHEAD
+    )
     yield from prefetch(
         partial(_finish, cut=math.log(threshold / (1 - threshold))),
         chain.from_iterable(answers),
@@ -102,25 +113,59 @@ def _batches(
         yield gathered
 
 
-def _answer(model: RefSel | ExportedRefSel, size: int, batch: list[PairImages]) -> list[_Answer]:
+def _answer(
+    model: RefSel | ExportedRefSel, size: int, batch: list[PairImages], *, flips: bool
+) -> list[_Answer]:
     full = batch + [batch[-1]] * (size - len(batch))
     gts, references = [one.gt for one in full], [one.reference for one in full]
+    found = _margins(model, gts, references)
+    mirrored: list[NDArray[np.float32] | None] = [None] * len(batch)
+    if flips:
+        back = _margins(model, _mirrored(gts), _mirrored(references))[:, :, ::-1]
+        mirrored = list(np.ascontiguousarray(back[: len(batch)]))
+    return [
+        _Answer(one.key, one.region, margin, other)
+        for one, margin, other in zip(batch, found, mirrored, strict=False)
+    ]
+
+
+def _margins(
+    model: RefSel | ExportedRefSel,
+    gts: Sequence[NDArray[np.uint8]],
+    references: Sequence[NDArray[np.uint8]],
+) -> NDArray[np.float32]:
     if isinstance(model, ExportedRefSel):
-        found = model.margins(gts, references)
-    else:
-        found = margins(model, gts, references)
-    return [_Answer(one.key, one.region, margin) for one, margin in zip(batch, found, strict=False)]
+        return model.margins(gts, references)
+    return margins(model, gts, references)
+
+
+def _mirrored(images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+    return [np.ascontiguousarray(image[:, ::-1]) for image in images]
 
 
 def _finish(answer: _Answer, cut: float) -> Proposal:
     # the margin of the two logits is linear in them: interpolating it is interpolating the logits
     margin = cv2.resize(answer.margin, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
     inside = np.abs(margin[answer.region])
+    unsure = 1 / (1 + np.exp(inside))  # the probability of the less likely class
+    disagreement = None
+    if answer.mirrored is not None:
+        other = cv2.resize(answer.mirrored, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
+        differs = ((margin > cut) != (other > cut))[answer.region]
+        disagreement = float(differs.mean()) if differs.size else 0.0
     return Proposal(
         key=answer.key,
         mask=clean_mask(margin > cut, answer.region),
-        score=float((1 / (1 + np.exp(-inside))).mean()) if inside.size else 0.0,
+        score=float((1 - unsure).mean()) if inside.size else 0.0,
+        entropy=float(_bits(unsure).mean()) if inside.size else 0.0,
+        flip_disagreement=disagreement,
     )
+
+
+def _bits(unsure: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Entropy in bits of two classes, the less likely one having these probabilities."""
+    p = np.maximum(unsure, np.finfo(np.float32).tiny)
+    return np.asarray(-(p * np.log2(p) + (1 - p) * np.log2(1 - p)), np.float32)
 
 
 def clean_mask(

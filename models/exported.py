@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import shutil
 import tempfile
+import threading
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +24,12 @@ GRAPH_NAME = "margins.xml"
 
 
 class ExportedRefSel:
-    """A RefSel for full batches of one length, at its working size, on this machine's CPU."""
+    """A RefSel for full batches of one length, at its working size, on this machine's CPU.
+
+    Attributes:
+        streams: how many batches it can answer at once, each on one core and so without waiting for
+            another core after every layer. Each batch is asked for from a thread of its own.
+    """
 
     def __init__(self, config: RefSelConfig, graph: Path) -> None:
         """Compile an exported graph, in bfloat16 where the CPU has it."""
@@ -31,26 +37,25 @@ class ExportedRefSel:
 
         self.config = config
         precision = "bf16" if bf16_supported(torch.device("cpu")) else "f32"
-        compiled = openvino.Core().compile_model(
+        self.streams = torch.get_num_threads()
+        self._compiled = openvino.Core().compile_model(
             str(graph),
             "CPU",
             {
                 "INFERENCE_PRECISION_HINT": precision,
-                "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-                "PERFORMANCE_HINT": "LATENCY",
+                "INFERENCE_NUM_THREADS": self.streams,
+                "NUM_STREAMS": self.streams,
             },
         )
-        self._request = compiled.create_infer_request()
+        self._requests = threading.local()
 
     def margins(
         self, firsts: Sequence[NDArray[np.uint8]], references: Sequence[NDArray[np.uint8]]
     ) -> NDArray[np.float32]:
         """Float32[B, side, side], as `models.inference.margins`; B is the length it was exported for."""
-        inputs = [
-            np.ascontiguousarray(np.stack(images).transpose(0, 3, 1, 2), np.float32) / 255
-            for images in (firsts, references)
-        ]
-        found: Any = self._request.infer(inputs)
+        if not hasattr(self._requests, "own"):
+            self._requests.own = self._compiled.create_infer_request()
+        found: Any = self._requests.own.infer([np.stack(firsts), np.stack(references)])
         return np.array(found[0], np.float32)
 
 
@@ -79,7 +84,7 @@ def load_exported(folder: Path, batch_size: int) -> ExportedRefSel:
     digest = hashlib.sha256()
     for name in (CONFIG_NAME, WEIGHTS_NAME):
         digest.update((folder / name).read_bytes())
-    exported = folder / f"openvino-{digest.hexdigest()[:16]}-{batch_size}"
+    exported = folder / f"openvino-{digest.hexdigest()[:16]}-bytes-{batch_size}"
     if not exported.exists():
         _export(model, exported, batch_size)
     return ExportedRefSel(model.config, exported / GRAPH_NAME)
@@ -91,7 +96,8 @@ class _Margins(nn.Module):
         self.model = model
 
     def forward(self, first: Tensor, reference: Tensor) -> Tensor:
-        logits: Tensor = self.model(first, reference)
+        both = (images.permute(0, 3, 1, 2).to(torch.float32) / 255 for images in (first, reference))
+        logits: Tensor = self.model(*both)
         return logits[:, CONSISTENT] - logits[:, CONFLICT]
 
 
@@ -103,7 +109,7 @@ def _export(model: RefSel, folder: Path, batch_size: int) -> None:
     )
 
     side = model.config.working_size or 512
-    example = torch.zeros(batch_size, 3, side, side)
+    example = torch.zeros(batch_size, side, side, 3, dtype=torch.uint8)
     # the tracer warns that checks of shapes become constants, and that it is an old one: both are wanted
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
@@ -114,8 +120,8 @@ def _export(model: RefSel, folder: Path, batch_size: int) -> None:
         decoder = TorchScriptPythonDecoder(traced)  # the front end keeps no reference of its own
         graph = front.convert(front.load(decoder))
     for given in graph.inputs:
-        given.get_node().set_partial_shape(openvino.PartialShape([batch_size, 3, side, side]))
-        given.get_node().set_element_type(openvino.Type.f32)
+        given.get_node().set_partial_shape(openvino.PartialShape([batch_size, side, side, 3]))
+        given.get_node().set_element_type(openvino.Type.u8)
     graph.validate_nodes_and_infer_types()
     scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".exporting-"))
     try:
