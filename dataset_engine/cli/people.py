@@ -54,11 +54,16 @@ def serve(
     context: typer.Context,
     host: Annotated[str | None, typer.Option(help="Address to bind; loopback otherwise.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+    sync_every: Annotated[
+        float | None, typer.Option(min=0, help="Seconds between two syncs (60); 0 for none.")
+    ] = None,
 ) -> None:
     """Run the pre-annotation service alone (`engine annotate` starts it by itself)."""
     from annotator.service import serve as run
 
     settings = settings_of(context)
+    if sync_every is not None:
+        settings = settings.model_copy(update={"sync_every": sync_every})
     with open_store(settings) as store:
         run(store, settings, host or settings.service_host, port or settings.service_port)
 
@@ -88,6 +93,10 @@ def bootstrap(
     context: typer.Context,
     seed: Annotated[int, typer.Option(min=1, help="Pairs that people annotate first.")] = 800,
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps of the U-Net.")] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a trained RefSel to propose with; none is trained."),
+    ] = None,
 ) -> None:
     """Take a round: seed pairs to people, or train the U-Net and propose masks for the rest.
 
@@ -105,7 +114,13 @@ def bootstrap(
     with open_store(settings) as store, connect(store, settings) as workplace:
         try:
             report = run_round(
-                store, workplace, settings, seed_count=seed, training=training, bar=progress_bar
+                store,
+                workplace,
+                settings,
+                seed_count=seed,
+                training=training,
+                bar=progress_bar,
+                model=model,
             )
         except SeedsMissingError as error:
             console.print(

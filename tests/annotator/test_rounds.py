@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,18 +15,27 @@ from annotator.intake import project_row
 from annotator.label_studio import LabelStudio
 from annotator.locks import LockHeldError, held
 from annotator.results import review_result
-from annotator.rounds import NothingNewError, SeedsMissingError, run_round, sync_workplace
+from annotator.rounds import (
+    NothingNewError,
+    RoundReport,
+    SeedsMissingError,
+    run_round,
+    sync_workplace,
+)
 from annotator.server import LabelStudioServer
 from annotator.workplace import Workplace
 from dataset_engine import proposal_run
 from dataset_engine.bootstrap_training import BootstrapSettings
+from dataset_engine.given_model import is_taken
 from dataset_engine.progress import Advance, silent
 from dataset_engine.settings import Settings
 from dataset_engine.store import Store
 from dataset_engine.store.queries import status_report
 from dataset_engine.store.tables import AnnotationTask, Image, Pair
+from dataset_engine.stored_pairs import run_folder
 from dataset_engine.taxonomy import Conflict
-from models.refsel import RefSelConfig
+from models.checkpoint import CheckpointError
+from models.refsel import RefSel, RefSelConfig
 
 pytestmark = pytest.mark.slow
 
@@ -76,7 +86,7 @@ def test_rounds_from_seeds_to_the_second_u_net(
     assert missing.value.missing == 10
     seeds = sorted(sent(store))
     assert len(seeds) == 10
-    assert set(sent(store).values()) == {"face-region"}
+    assert set(sent(store).values()) == {"rule-1"}
 
     annotate(store, workplace, seeds[:9])
     with pytest.raises(SeedsMissingError, match=r"9 of 10"):
@@ -145,6 +155,32 @@ def test_a_round_that_broke_off_goes_on_where_it_stopped(
     assert report.sent == 15
 
 
+def test_a_trained_refsel_takes_the_place_of_training(
+    store: Store, settings: Settings, workplace: Workplace, tmp_path: Path
+) -> None:
+    def turn(model: Path | None = None) -> RoundReport:
+        return run_round(
+            store, workplace, settings, seed_count=5, training=TINY, bar=no_bar, model=model
+        )
+
+    models = [tmp_path / "one", tmp_path / "other"]
+    for folder in models:
+        RefSel(TINY.model).save_pretrained(folder)
+    with pytest.raises(SeedsMissingError):
+        turn(models[0])
+    annotate(store, workplace, sorted(sent(store)))
+    report = turn(models[0])
+    assert (report.number, report.trained_on) == (1, 0)
+    assert any(str(models[0]) in note for note in report.notes)
+    assert report.proposed == 15
+    assert is_taken(models[0], run_folder(store, "unet-r1"))
+    with pytest.raises(NothingNewError):
+        turn(models[0])
+    assert turn(models[1]).number == 2
+    with pytest.raises(CheckpointError, match="nowhere"):
+        turn(tmp_path / "nowhere")
+
+
 def test_asking_for_more_seeds_than_there_are_pairs_is_said(
     store: Store, settings: Settings, workplace: Workplace
 ) -> None:
@@ -171,8 +207,8 @@ def test_a_deleted_task_gets_a_new_one_and_the_version_is_shown_again(
     assert tasks_of(store)[pair_id] != task
     assert len(tasks_of(store)) == 4
     again = workplace.studio.task(tasks_of(store)[pair_id])
-    assert [p["model_version"] for p in again["predictions"]] == ["face-region"]
-    assert httpx.get(project, headers=token).json()["model_version"] == "face-region"
+    assert [p["model_version"] for p in again["predictions"]] == ["rule-1"]
+    assert httpx.get(project, headers=token).json()["model_version"] == "rule-1"
 
 
 def test_a_second_round_at_the_same_time_is_refused(
