@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from dataset_engine.degradation import DegradationSettings
 from dataset_engine.shards import Conflict, Scenario, scenarios
@@ -37,28 +39,28 @@ class Case:
 def choose_cases(samples: LabelledSamples, per_scenario: int, seed: int) -> list[Case]:
     """At most `per_scenario` pairs for each scenario, no pair twice.
 
-    A pair with several conflicts could stand for several scenarios. It goes to the one that has the
-    fewest candidates left, so that a rare scenario fills up before a common one takes its pairs.
+    A pair with several conflicts could stand for several scenarios; which one it stands for is chosen
+    so that as many places as possible are filled.
 
     Args:
         samples: the test split.
         per_scenario: 50 in the paper.
         seed: of the choice and of the degradations; the same seed always gives the same cases.
     """
-    candidates: dict[Scenario, list[int]] = {scenario: [] for scenario in Scenario}
-    for index in np.random.default_rng([seed, 5]).permutation(len(samples)).tolist():
-        for scenario in scenarios(samples.conflicts(index)):
-            candidates[scenario].append(index)
-    chosen: dict[Scenario, list[int]] = {scenario: [] for scenario in Scenario}
-    taken: set[int] = set()
-    for scenario in sorted(Scenario, key=lambda one: len(candidates[one])):
-        free = [index for index in candidates[scenario] if index not in taken]
-        chosen[scenario] = free[:per_scenario]
-        taken.update(chosen[scenario])
+    order = np.random.default_rng([seed, 5]).permutation(len(samples))
+    fits = np.array(
+        [[one in scenarios(samples.conflicts(index)) for one in Scenario] for index in order],
+        bool,
+    ).reshape(len(order), len(Scenario))
+    # a row is a scenario's place, a column a pair; every scenario has `per_scenario` places
+    places = csr_matrix(np.repeat(fits.T, per_scenario, axis=0))
+    taken = maximum_bipartite_matching(places, perm_type="column")
+    chosen = [
+        (place // per_scenario, int(order[pair])) for place, pair in enumerate(taken) if pair >= 0
+    ]
     return [
-        Case(index, example_seed(seed, 0, index), scenario)
-        for scenario in Scenario
-        for index in sorted(chosen[scenario])
+        Case(index, example_seed(seed, 0, index), list(Scenario)[scenario])
+        for scenario, index in sorted(chosen)
     ]
 
 

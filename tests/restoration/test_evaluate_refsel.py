@@ -65,7 +65,7 @@ class Drawn:
         )
 
 
-def test_no_pair_stands_for_two_scenarios_and_rare_ones_fill_up_first():
+def test_no_pair_stands_for_two_scenarios_and_as_many_places_are_filled_as_can_be():
     cases = choose_cases(Drawn(50), 10, seed=3)
     assert len({case.index for case in cases}) == len(cases)
     counts = dict.fromkeys(Scenario, 0)
