@@ -17,7 +17,7 @@ Verdict = Literal["accept", "reject"]
 CONSISTENT = "consistent"
 CONFLICT = "conflict"
 _BRUSH, _IMAGE, _VERDICT = "mask", "ref", "verdict"
-_IGNORED_TYPES = frozenset({"keypointlabels", "relation"})
+_IGNORED_TYPES = ("keypointlabels", "relation")
 
 
 class AnnotationError(ValueError):
@@ -43,15 +43,29 @@ class ParsedAnnotation:
     painted: bool
 
 
-def proposal_result(mask: NDArray[np.bool_], score: float) -> list[dict[str, Any]]:
+def proposal_result(
+    mask: NDArray[np.bool_], score: float, conflicts: frozenset[Conflict] = frozenset()
+) -> list[dict[str, Any]]:
     """The regions of a prediction that shows a proposal, editable, over the reference.
 
     Args:
         mask: bool [H, W] on the reference; an empty one gives no region, since Label Studio
             shows a region without pixels as a broken one.
         score: the proposal's score, 0 to 1.
+        conflicts: those that the proposal stands for, to be ticked beforehand. The verdict never is.
     """
-    return [brush_region(mask, CONSISTENT) | {"score": float(score)}] if mask.any() else []
+    shown = [brush_region(mask, CONSISTENT) | {"score": float(score)}] if mask.any() else []
+    return shown + conflict_choices(conflicts)
+
+
+def conflict_choices(conflicts: frozenset[Conflict]) -> list[dict[str, Any]]:
+    """The answered groups of choices; a group without any conflict is left unanswered."""
+    found = []
+    for axis in Axis:
+        chosen = [one.value for one in Conflict if one in conflicts and one.axis is axis]
+        if chosen:
+            found.append(choice_region(axis.value, chosen))
+    return found
 
 
 def brush_region(mask: NDArray[np.bool_], label: str) -> dict[str, Any]:
@@ -63,6 +77,12 @@ def brush_region(mask: NDArray[np.bool_], label: str) -> dict[str, Any]:
             same label replaces the older one in the editor.
     """
     height, width = mask.shape
+    return brush_tokens(encode_mask(mask), (height, width), label)
+
+
+def brush_tokens(rle: list[int], shape: tuple[int, int], label: str) -> dict[str, Any]:
+    """`brush_region` for a mask that is encoded already; `shape` is its height and width, px."""
+    height, width = shape
     return {
         "id": label,
         "from_name": _BRUSH,
@@ -71,7 +91,7 @@ def brush_region(mask: NDArray[np.bool_], label: str) -> dict[str, Any]:
         "original_width": width,
         "original_height": height,
         "image_rotation": 0,
-        "value": {"format": "rle", "rle": encode_mask(mask), "brushlabels": [label]},
+        "value": {"format": "rle", "rle": rle, "brushlabels": [label]},
     }
 
 
@@ -96,13 +116,8 @@ def review_result(
         conflicts: the conflicts of the pair; a group without any is left unanswered.
         verdict: accept or reject.
     """
-    result = [brush_region(mask, CONSISTENT)]
-    for axis in Axis:
-        chosen = [conflict.value for conflict in Conflict if conflict in conflicts]
-        chosen = [value for value in chosen if Conflict(value).axis is axis]
-        if chosen:
-            result.append(choice_region(axis.value, chosen))
-    return [*result, choice_region(_VERDICT, [verdict])]
+    shown = [brush_region(mask, CONSISTENT), *conflict_choices(conflicts)]
+    return [*shown, choice_region(_VERDICT, [verdict])]
 
 
 def parse_annotation(annotation: Mapping[str, Any], region: NDArray[np.bool_]) -> ParsedAnnotation:

@@ -1,0 +1,1 @@
+"""First proposals by rule, from the meshes and textures of both faces."""
