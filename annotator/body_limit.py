@@ -1,17 +1,21 @@
-"""A bound on request bodies, kept before any of a body is parsed."""
+"""A bound on request bodies, kept before any of a body is parsed; and their text has to be text."""
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 log = logging.getLogger(__name__)
 
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
 
 class BodyLimit:
-    """ASGI middleware that answers 413 to a body of more than ``limit`` bytes.
+    """ASGI middleware that answers 413 to a body of more than ``limit`` bytes, 400 to broken text.
 
     Bytes are counted as they arrive: a declared length can lie, and may be absent.
     """
@@ -40,6 +44,12 @@ class BodyLimit:
                 return
             if not message.get("more_body", False):
                 break
+        if _has_broken_text(body):
+            answer = JSONResponse(
+                {"detail": "the body holds halves of characters"}, status_code=400
+            )
+            await answer(scope, receive, send)
+            return
         handed_on = False
 
         async def replay() -> Message:
@@ -50,3 +60,16 @@ class BodyLimit:
             return {"type": "http.request", "body": bytes(body), "more_body": False}
 
         await self._app(scope, replay, send)
+
+
+def _has_broken_text(body: bytearray) -> bool:
+    """Whether JSON holds half a character (a lone surrogate): no answer and no database can hold it."""
+    if _SURROGATE.search(body) is None:
+        return False
+    try:
+        json.dumps(json.loads(body), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    except (ValueError, RecursionError):
+        return False  # no JSON: that is said further on
+    return False

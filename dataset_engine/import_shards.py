@@ -8,7 +8,8 @@ an imported set holds the same samples. Importing again adds nothing.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import json
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
@@ -24,9 +25,11 @@ from dataset_engine.shards.images import decode_mask, decode_rgb
 from dataset_engine.shards.importing import Published, read_published
 from dataset_engine.shards.index import Index
 from dataset_engine.shards.plan import SetAside
-from dataset_engine.shards.triplet import Point, Triplet, describe
+from dataset_engine.shards.triplet import NOT_STATED, Point, Triplet, canonical, describe
+from dataset_engine.sources.source_ingest import forgotten_detail
 from dataset_engine.store import Store
 from dataset_engine.store.pairs import add_identities, add_pair
+from dataset_engine.store.removals import forgotten, let_back
 from dataset_engine.store.reviews import EventKind, derive
 from dataset_engine.store.tables import Event, Identity, Image, Pair, PairState
 
@@ -37,8 +40,8 @@ BEFORE_ALL = datetime(1970, 1, 1, tzinfo=UTC)
 BATCH = 8
 """Samples a transaction: others wait for the lock while their images are judged, half a second."""
 EXAMPLES = 100
-UNKNOWN = "unknown"
-LONGEST = {"key": 40, "identity": 255, "source": 255, "licence": 255, "annotator": 255}
+LONGEST = {"key": 40, "identity": 255, "source": 255, "licence": 255}
+LONGEST |= {"consent": 255, "annotator": 255}
 LONGEST_VERSION = 64
 LARGEST_ROUND = 2**31
 
@@ -75,7 +78,12 @@ class ImportReport:
 
 
 def import_shards(
-    store: Store, settings: Settings, location: Path, *, progress: Advance = silent
+    store: Store,
+    settings: Settings,
+    location: Path,
+    *,
+    again: Collection[str] = (),
+    progress: Advance = silent,
 ) -> ImportReport:
     """Take a published RefSel-HQ set into the store.
 
@@ -87,12 +95,20 @@ def import_shards(
         store: the store.
         settings: the seed is read from it, for the places of new pairs.
         location: what `engine export` wrote, or one of its versions.
+        again: people, as SOURCE/NAME, who were removed (`engine forget`) and may come in again; all
+            others that were removed are set aside.
         progress: called with the number of samples done and of all.
 
     Raises:
+        NobodyForgottenError: somebody who is to come in again was never removed.
         ShardError: if there is no version, its index is damaged, or a shard is no tar.
         UnsafeMemberError: if a shard holds a member that is not a plain file of a triplet.
     """
+    if again:
+        with store.writing() as session:
+            for called in again:
+                source, _, name = called.partition("/")
+                let_back(session, source, [name])
     report = ImportReport(samples=sum(len(shard.samples) for shard in Index(location).shards()))
     samples = read_published(location, set_aside=report.set_aside)
     while batch := list(islice(samples, BATCH)):
@@ -127,7 +143,10 @@ def _fresh(store: Store, batch: list[Published], report: ImportReport) -> Iterat
 
 def _event_key(published: Published) -> str:
     """Names the decision: the same however often and from whichever copy it is imported."""
-    whole = hashlib.sha256(describe(published.triplet))
+    described = json.loads(describe(published.triplet))
+    if described["consent"] == NOT_STATED:
+        del described["consent"]  # a decision keeps its name that was imported before there was any
+    whole = hashlib.sha256(canonical(described))
     for _, data in sorted(published.members.items()):
         whole.update(hashlib.sha256(data).digest())
     return f"import:{published.triplet.key}:{whole.hexdigest()}"
@@ -204,8 +223,10 @@ class _Importing:
         new = {member: self._new_image(member) for member in images if images[member] is None}
         if identity is None:
             identity = self._new_identity()
-        elif identity.licence == UNKNOWN:
+        if identity.licence == NOT_STATED:
             identity.licence = self._triplet.licence
+        if identity.consent == NOT_STATED:
+            identity.consent = self._triplet.consent
         for image in new.values():
             image.identity_id = identity.id
             self._session.add(image)
@@ -224,16 +245,23 @@ class _Importing:
         )
         identity = self._session.scalars(query).one_or_none()
         if identity is None:
+            if forgotten(self._session, triplet.source, [_name(triplet)]):
+                raise _LeftOut(f"identity {triplet.identity} {forgotten_detail(triplet.identity)}")
             return None
         if identity.split != triplet.split:
             raise _LeftOut(
                 f"identity {triplet.identity} is in split {identity.split} here and in "
                 f"{triplet.split} there"
             )
-        if identity.licence not in (UNKNOWN, triplet.licence):
+        if identity.licence not in (NOT_STATED, triplet.licence):
             raise _LeftOut(
                 f"identity {triplet.identity} is under the licence {identity.licence!r} here and "
                 f"under {triplet.licence!r} there"
+            )
+        if identity.consent not in (NOT_STATED, triplet.consent):
+            raise _LeftOut(
+                f"identity {triplet.identity} consents to {identity.consent!r} here and to "
+                f"{triplet.consent!r} there"
             )
         return identity
 
@@ -271,6 +299,7 @@ class _Importing:
             self._seed,
             triplet.source,
             triplet.licence,
+            consent=triplet.consent,
             split=triplet.split,
         )[name]
 

@@ -6,6 +6,7 @@ stops the run; a second run adds only what is new.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from dataset_engine.faces.prepare import PrepareSettings
@@ -20,6 +21,7 @@ from dataset_engine.sources.pair_list import PairList
 from dataset_engine.sources.restoration_inputs import RestorationInputs
 from dataset_engine.store import Store
 from dataset_engine.store.pairs import relicense
+from dataset_engine.store.removals import let_back
 
 
 def ingest(
@@ -32,6 +34,7 @@ def ingest(
     identities: int = 1000,
     prepare: PrepareSettings | None = None,
     workers: int | None = None,
+    again: Collection[str] = (),
     progress: Advance = silent,
 ) -> IngestReport:
     """Take a source into the store.
@@ -41,8 +44,9 @@ def ingest(
 
     Args:
         store: the store.
-        settings: seed, licence and parser weights are read from it. A licence that was given, not
-            left at its default, also becomes that of what earlier runs took from the source.
+        settings: seed, licence, consent and parser weights are read from it. A licence or consent
+            that was given, not left at its default, also becomes that of what earlier runs took from
+            the source.
         source: a folder, or a CSV file of pairs; see `Form`.
         form: the source's form; told by what lies in it otherwise.
         pairs_per_identity: at most this many ordered pairs are made of one identity's images, in
@@ -50,11 +54,14 @@ def ingest(
         identities: how many identities Celeb-Ref-Test is to have, a pair of each.
         prepare: limits on images; the defaults suit photographs of a few hundred pixels and more.
         workers: processes that align and analyse; as many as there are cores otherwise.
+        again: people of this source who were removed (`engine forget`) and may come in again; all
+            others that were removed are set aside.
         progress: called with the number of steps done and of all steps; a step is a file, or the
             pairs of an identity.
 
     Raises:
         NotADirectoryError: the source is not there, or holds nothing of its form.
+        NobodyForgottenError: somebody who is to come in again was never removed.
         PairTableError: a CSV file lacks a column, or has an unknown one.
     """
     form = form or detect(source)
@@ -65,10 +72,12 @@ def ingest(
     place = source.resolve()
     prepare = prepare or PrepareSettings(parser_weights=settings.parser_weights)
     report = IngestReport()
-    if "licence" in settings.model_fields_set:
-        name = place.stem if form is Form.PAIRS else place.name or "root"
+    name = place.stem if form is Form.PAIRS else place.name or "root"
+    stated = settings.model_dump(include=settings.model_fields_set & {"licence", "consent"})
+    if stated or again:
         with store.writing() as session:
-            report.relicensed = relicense(session, name, settings.licence)
+            let_back(session, name, again)
+            report.relicensed = relicense(session, name, **stated) if stated else 0
     scope = f"{place}:" if form is Form.PAIRS else f"{place}".rstrip("/") + "/"
     left = SetAsideList(store, report, scope)
     given = (store, settings, place, report, left)

@@ -29,7 +29,7 @@ class IngestReport:
         known: images that were in the store already.
         pairs: new pairs.
         inputs: restoration inputs (they have no ground truth) that are new, or whose files are.
-        relicensed: identities of earlier runs whose licence is another one now.
+        relicensed: identities of earlier runs whose licence or consent is another one now.
         left: the first files set aside in this run, as examples.
         reasons: how many files were set aside for each reason.
         notes: what else people should know, in sentences.
@@ -76,7 +76,7 @@ class SetAsideList:
         """Forget the source's files that are no longer set aside, and write the list of all."""
         self._flush()
         self._forget()
-        self._report.report = _write_list(self._store)
+        self._report.report = write_set_aside_list(self._store)
 
     def _flush(self) -> None:
         batch, self._batch = self._batch, {}
@@ -114,7 +114,7 @@ class SetAsideList:
             last = rows[-1].id
 
 
-def _write_list(store: Store) -> Path | None:
+def write_set_aside_list(store: Store) -> Path | None:
     """Write every set-aside file of the store as CSV; None where there is none."""
     path = store.home / "reports" / "set-aside.csv"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from dataset_engine.forgetting import Forgotten
 from dataset_engine.import_shards import ImportReport
 from dataset_engine.ingest_report import IngestReport
 from dataset_engine.progress import Advance
@@ -30,13 +32,55 @@ def ingest_table(report: IngestReport) -> RenderableType:
         lines.append(f"{report.inputs} restoration inputs, which have no ground truth")
     lines += [escape(note) for note in report.notes]
     if report.relicensed:
-        lines.append(f"{report.relicensed} identities of earlier runs have another licence now")
+        lines.append(
+            f"{report.relicensed} identities of earlier runs have another licence or consent now"
+        )
     lines += [
         escape(f"  {left.file}: {left.reason}, {left.detail}") for left in report.left[:EXAMPLES]
     ]
     if report.report is not None:
         lines.append(escape(f"every file that is set aside: {report.report}"))
     return Group(*lines)
+
+
+def removal_lines(
+    done: Forgotten,
+    tasks: Sequence[tuple[str, int, int, str]],
+    problem: str,
+    published: Sequence[Path],
+    home: Path,
+) -> Iterator[str]:
+    """What a removal did, and what it could not reach.
+
+    Args:
+        done: the removal.
+        tasks: what Label Studio still shows.
+        problem: why it does.
+        published: versions that hold the person.
+        home: the home.
+    """
+    rows = done.removed
+    yield (
+        f"removed: {rows.get('images', 0) + rows.get('restoration_inputs', 0)} images, "
+        f"{rows.get('pairs', 0)} pairs, {rows.get('proposals', 0)} proposals, "
+        f"{rows.get('events', 0)} decisions, {rows.get('files', 0)} files"
+    )
+    if done.shared:
+        yield f"{done.shared} files are another person's too, or an empty mask, and stay"
+    if not done.scrubbed:
+        yield "somebody is reading the database, so its log still holds the rows: run this again later"
+    yield f"the next export is without this person; removal {done.removal_id} is on record"
+    yield "This command cannot reach:"
+    for server, project, task, _ in tasks[:EXAMPLES]:
+        yield f"  task {task} of project {project} on {server}: {problem}; then run this again"
+    if len(tasks) > EXAMPLES:
+        yield f"  and {len(tasks) - EXAMPLES} more tasks"
+    for version in published:
+        yield f"  {version}: publish a new version, then delete this one and ask for its copies"
+    yield "  the photographs that were ingested: delete them where they lie"
+    yield "  backups, copies of exports, and pictures that a running service has in memory"
+    yield f"  models that learnt from the masks, and pages with pictures ({home}/models, {home}/runs)"
+    yield "  logs of Label Studio, and the free pages of its database"
 
 
 def status_tables(report: StatusReport) -> RenderableType:

@@ -81,6 +81,8 @@ class Status(StrEnum):
     ACCEPTED = "accepted"
     ADJUSTED = "adjusted"
     REJECTED = "rejected"
+    ADJUDICATE = "adjudicate"
+    """Two annotators disagree: a third person has the last word, on the review pages."""
 
     @property
     def reviewed(self) -> bool:

@@ -9,22 +9,18 @@ a token that only such a page can read goes with it.
 from __future__ import annotations
 
 import logging
-import time
-from collections import deque
 from dataclasses import dataclass, field
-from threading import Lock
 from urllib.parse import urlsplit
 
 from fastapi import HTTPException, Request, Response
 
 from annotator.review.address import is_loopback, only_here
+from annotator.review.sign_in_limit import SignInLimit
 from annotator.review.tokens import SESSION_DAYS, Signer
 from dataset_engine.store.tables import now
 
 COOKIE = "refstar_review"
 TOKEN_HEADER = "X-Refstar-Page"  # noqa: S105 - the name of a header
-TRIES = 10
-"""Wrong passwords that are listened to in a minute, from all people together."""
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +38,7 @@ class Access:
     signer: Signer
     host: str
     url: str | None = None
-    _wrong: deque[float] = field(default_factory=deque, repr=False)
-    _lock: Lock = field(default_factory=Lock, repr=False)
+    _limit: SignInLimit = field(default_factory=SignInLimit, repr=False)
 
     @property
     def open_here(self) -> bool:
@@ -123,20 +118,16 @@ class Access:
         """The token for the pages of the request's session."""
         return self.signer.page_token(request.cookies.get(COOKIE, ""))
 
-    def check_password(self, given: str) -> bool:
+    def check_password(self, request: Request, given: str) -> bool:
         """Whether it is the shared password.
 
         Raises:
             HTTPException: 429 after too many wrong ones, since somebody may be guessing.
         """
-        with self._lock:
-            minute_ago = time.monotonic() - 60
-            while self._wrong and self._wrong[0] < minute_ago:
-                self._wrong.popleft()
-            if len(self._wrong) >= TRIES:
-                raise HTTPException(429, "too many wrong passwords: wait a minute")
-            right = self.signer.password_matches(given)
-            if not right:
-                self._wrong.append(time.monotonic())
-                log.warning("a wrong review password was given")
-            return right
+        address = request.client.host if request.client else ""
+        right = self._limit.check(address, lambda: self.signer.password_matches(given))
+        if right is None:
+            raise HTTPException(429, "too many wrong passwords: wait a minute")
+        if not right:
+            log.warning("a wrong review password was given")
+        return right

@@ -29,20 +29,10 @@ from dataset_engine.shards.files import file_sha256, sync_file, sync_folder
 from dataset_engine.store.blobs import Blobs
 from dataset_engine.store.copying import copy_tables
 from dataset_engine.store.database import fold_log, open_engine, upgrade
-from dataset_engine.store.tables import Event, Image, PairState, Proposal, RestorationInput
+from dataset_engine.store.named_files import IMAGE_COLUMNS, MASK_COLUMNS
 
 LARGEST_MANIFEST = 64 * 2**20
 MEGABYTE = 2**20
-IMAGE_COLUMNS = (Image.sha256, RestorationInput.lq_sha256, RestorationInput.reference_sha256)
-MASK_COLUMNS = (
-    Image.region_sha256,
-    RestorationInput.region_sha256,
-    Proposal.mask_sha256,
-    Event.mask_before,
-    Event.mask_after,
-    PairState.mask_sha256,
-)
-"""Columns that name files; every one of them must be in a backup."""
 
 
 def verify_backup(path: Path, progress: Advance = silent) -> BackupReport:

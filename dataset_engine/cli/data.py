@@ -83,8 +83,12 @@ def ingest(
     min_eye_distance: Annotated[
         float | None, typer.Option(help="Least distance of the eyes in the source, px.")
     ] = None,
-    licence: Annotated[
-        str | None, typer.Option(help="Licence and consent of the source, for exports.")
+    licence: Annotated[str | None, typer.Option(help="Licence of the source, for exports.")] = None,
+    consent: Annotated[
+        str | None, typer.Option(help="What its people agreed to, for exports.")
+    ] = None,
+    again: Annotated[
+        list[str] | None, typer.Option(help="A removed person who may come in again.")
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; all cores else.")] = None,
 ) -> None:
@@ -94,8 +98,8 @@ def ingest(
     from dataset_engine.reports import ingest_table
 
     settings = settings_of(context)
-    if licence is not None:
-        settings = settings.model_copy(update={"licence": licence})
+    given = {"licence": licence, "consent": consent}
+    settings = settings.model_copy(update={k: v for k, v in given.items() if v is not None})
     prepare = PrepareSettings(parser_weights=settings.parser_weights)
     if min_eye_distance is not None:
         prepare = replace(prepare, min_eye_distance=min_eye_distance)
@@ -109,6 +113,7 @@ def ingest(
             identities=identities,
             prepare=prepare,
             workers=workers,
+            again=again or (),
             progress=advance,
         )
     console.print(ingest_table(report))
@@ -122,6 +127,10 @@ def ingest(
 def import_shards(
     context: typer.Context,
     location: Annotated[Path, typer.Argument(help="A published set, or one of its versions.")],
+    again: Annotated[
+        list[str] | None,
+        typer.Option(help="A removed person, SOURCE/NAME, who may come in again."),
+    ] = None,
 ) -> None:
     """Bring a published RefSel-HQ set back into the store, to review and export it further."""
     from dataset_engine.import_shards import import_shards as run
@@ -129,7 +138,7 @@ def import_shards(
 
     settings = settings_of(context)
     with open_store(settings) as store, progress_bar("importing") as advance:
-        report = run(store, settings, location, progress=advance)
+        report = run(store, settings, location, again=again or (), progress=advance)
     console.print(import_table(report))
 
 

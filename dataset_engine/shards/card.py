@@ -12,6 +12,7 @@ import yaml
 from dataset_engine.shards.counts import (
     ANNOTATOR,
     CONFLICT,
+    CONSENT,
     IDENTITIES,
     LICENCE,
     MODEL,
@@ -56,7 +57,7 @@ _USE: Final = """\
 The shards are WebDataset tars. A sample `KEY` has the members `KEY.gt.jpg`, `KEY.ref.jpg`,
 `KEY.mask.png` (M, 1 bit), `KEY.gt.region.png` and `KEY.ref.region.png` (the face regions of both
 images) and `KEY.json` (identity, conflicts, scenarios, status, round,
-annotator, model version, five points, perceptual hashes, source, licence).
+annotator, model version, five points, perceptual hashes, source, licence, consent).
 
 ```python
 from dataset_engine.shards import RefSelShards
@@ -152,10 +153,13 @@ def _text(
             for scenario, path in pictures.items()
         ),
         _USE,
-        "## Sources and licence",
+        "## Sources, licence and consent",
         _table("source", tables[SOURCE]),
         _table("licence", tables[LICENCE]),
-        "Every sample's `json` names its own source and licence.",
+        "What the people in the pictures agreed to, as the sources state it:",
+        _table("consent", tables[CONSENT]),
+        "Every sample's `json` names its own source, licence and consent.",
+        "People may ask to be removed: use the newest version.",
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -19,6 +19,7 @@ ANNOTATOR = "annotator"
 MODEL = "model version"
 SOURCE = "source"
 LICENCE = "licence"
+CONSENT = "consent"
 
 _ORDERS: dict[str, list[str]] = {
     SCENARIO: list(Scenario),
@@ -53,6 +54,7 @@ class Counts:
         self._count(MODEL, triplet.model_version or "none (by hand)", split)
         self._count(SOURCE, triplet.source, split)
         self._count(LICENCE, triplet.licence, split)
+        self._count(CONSENT, triplet.consent, split)
 
     def _count(self, what: str, value: str, split: Split) -> None:
         self._counts.setdefault(what, Counter())[value, split] += 1
@@ -82,6 +84,7 @@ class Counts:
             MODEL,
             SOURCE,
             LICENCE,
+            CONSENT,
         )
         return {what: self.table(what) for what in whats}
 

@@ -39,6 +39,7 @@ LARGEST_MEMBER: Final = 32 * 2**20
 
 _SHARD_PATH: Final = re.compile(r"(train|validation|test)/refsel-hq-\d{6}\.tar")
 _VERSION: Final = re.compile(r"v\d{3,}")
+_NAME: Final = re.compile(r"\w[\w./-]{0,254}", re.ASCII)
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _END: Final = b"]}\n"
 
@@ -152,6 +153,8 @@ def decode_shard(line: bytes) -> ShardEntry:
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"a shard's line lacks {error}") from error
+    except (AttributeError, OverflowError, RecursionError) as error:
+        raise ValueError(f"a shard's line is of another form: {error}") from error
     if not _SHARD_PATH.fullmatch(entry.path) or not entry.path.startswith(f"{entry.split}/"):
         raise ValueError(f"{entry.path!r} is not where a shard of {entry.split} lies")
     if not _SHA256.fullmatch(entry.sha256):
@@ -168,17 +171,22 @@ def _samples(entries: Iterable[Mapping[str, Any]]) -> Iterator[SampleEntry]:
         key = fields["key"]
         if not is_key(key):
             raise ValueError(f"{key!r} is not a sample's key")
+        identity = fields["identity"]
+        if not isinstance(identity, str):
+            raise ValueError(f"{key}: its identity is no name")
+        identity.encode()  # what is no text is a ValueError here, not where it is used
         members: dict[str, Member] = {}
         for name in MEMBERS:
             offset, size, sha256 = fields["members"][name]
-            if offset != at + BLOCK or not 0 <= size <= LARGEST_MEMBER:
+            whole = isinstance(offset, int) and isinstance(size, int)
+            if not whole or offset != at + BLOCK or not 0 <= size <= LARGEST_MEMBER:
                 raise ValueError(f"{key}.{name}: its place cannot be right")
             if not _SHA256.fullmatch(sha256):
                 raise ValueError(f"{key}.{name}: its SHA-256 is not one")
             members[name] = Member(offset, size, sha256)
             at = offset + size + -size % BLOCK
         conflicts = tuple(Conflict(name) for name in fields["conflicts"])
-        yield SampleEntry(key, fields["identity"], conflicts, members)
+        yield SampleEntry(key, identity, conflicts, members)
 
 
 def write_index(path: Path, version: str, limits: Limits, lines: Iterable[bytes]) -> None:
@@ -222,7 +230,7 @@ class Index:
                 )
             self.version = str(head["version"])
             self.limits = Limits(head["limits"]["samples"], head["limits"]["bytes"])
-        except (OSError, KeyError, TypeError, ValueError) as error:
+        except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise self._damaged(error) from error
 
     def shards(self) -> Iterator[ShardEntry]:
@@ -273,16 +281,33 @@ class Index:
         path = self.folder / MANIFEST
         try:
             manifest = json.loads(path.read_bytes())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ShardError(
                 f"{path}: {error}. Restore the file from a copy of {self.version}."
             ) from error
-        if not isinstance(manifest, dict):
+        if not isinstance(manifest, dict) or not _is_sound(manifest):
             raise ShardError(f"{path}: not a manifest. Restore it from a copy of {self.version}.")
         return manifest
 
     def _damaged(self, cause: Exception) -> ShardError:
         return ShardError(f"{self.path}: {cause}. Restore the file from a copy, or export again.")
+
+
+def _is_sound(manifest: dict[str, Any]) -> bool:
+    """Whether what the engine reads of a manifest has its form, and names nothing outside the set."""
+    files, parents = manifest.get("files"), manifest.get("parents")
+    return (
+        isinstance(manifest.get("shards"), int)
+        and isinstance(files, dict)
+        and all(_NAME.fullmatch(name) and ".." not in name for name in files)
+        and isinstance(parents, list)
+        and all(
+            isinstance(parent, dict)
+            and _VERSION.fullmatch(str(parent.get("version"))) is not None
+            and isinstance(parent.get("manifest_sha256"), str)
+            for parent in parents
+        )
+    )
 
 
 def versions(out: Path) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +21,9 @@ FILE_MEMBERS: Final = ("gt.jpg", "gt.region.png", "mask.png", "ref.jpg", "ref.re
 DESCRIPTION: Final = "json"
 MEMBERS: Final = ("gt.jpg", "gt.region.png", "json", "mask.png", "ref.jpg", "ref.region.png")
 """What follows ``KEY.`` in a sample's member names, in the order of the tar."""
+
+NOT_STATED: Final = "unknown"
+"""Licence or consent that nobody has stated."""
 
 # The longest member name, KEY.ref.region.png, has to fit the 100 bytes of a USTAR header.
 _KEY: Final = re.compile(r"[a-z0-9-]{1,80}")
@@ -50,6 +54,7 @@ class Triplet:
         ref_points: the same of the reference.
         source: the collection that the images come from.
         licence: the licence under which the images may be used.
+        consent: what the person agreed to; ``unknown`` where nobody has stated it.
     """
 
     key: str
@@ -71,6 +76,7 @@ class Triplet:
     ref_points: tuple[Point, ...]
     source: str
     licence: str
+    consent: str = NOT_STATED
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -110,6 +116,7 @@ def describe(triplet: Triplet) -> bytes:
     description = {
         "annotator": triplet.annotator,
         "conflicts": conflicts,
+        "consent": triplet.consent,
         "gt_phash": triplet.gt_phash,
         "gt_points": triplet.gt_points,
         "identity": triplet.identity,
@@ -124,6 +131,11 @@ def describe(triplet: Triplet) -> bytes:
         "split": triplet.split,
         "status": triplet.status,
     }
+    return canonical(description)
+
+
+def canonical(description: Mapping[str, Any]) -> bytes:
+    """JSON whose bytes depend on the content alone."""
     return json.dumps(
         description, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     ).encode()
@@ -161,6 +173,7 @@ def restore(description: bytes, files: dict[str, Path]) -> Triplet:
             ref_points=tuple((float(x), float(y)) for x, y in fields["ref_points"]),
             source=fields["source"],
             licence=fields["licence"],
+            consent=fields.get("consent", NOT_STATED),  # sets of before have none
         )
         check_triplet(triplet)
     except (KeyError, TypeError, ValueError) as error:

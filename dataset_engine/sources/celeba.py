@@ -129,7 +129,9 @@ class CelebRefTest(SourceIngest):
         seed = self._settings.seed
         there = self._paired()
         self._report.known += 2 * len(there)
-        order = iter([name for name in self._celeba.identities(seed) if name not in there])
+        names = [name for name in self._celeba.identities(seed) if name not in there]
+        removed = self._forgotten(names)  # another identity of the order takes the place
+        order = iter([name for name in names if name not in removed])
         done = len(there)
         progress(done, count)
         under_way: dict[str, _Candidate] = {}
@@ -199,6 +201,7 @@ class CelebRefTest(SourceIngest):
                 settings.seed,
                 self._source,
                 settings.licence,
+                consent=settings.consent,
                 split=Split.TEST,
             )[candidate.name]
             if identity.split == Split.TEST:

@@ -21,7 +21,7 @@ from dataset_engine.progress import Advance
 from dataset_engine.settings import Settings
 from dataset_engine.shards.files import file_sha256
 from dataset_engine.sources.keeper import Sibling, admit, identity_of, sibling, siblings
-from dataset_engine.sources.source_ingest import SourceIngest
+from dataset_engine.sources.source_ingest import FORGOTTEN, SourceIngest, forgotten_detail
 from dataset_engine.store import Store
 from dataset_engine.store.pairs import add_identities, add_pairs, in_split_order
 from dataset_engine.store.tables import Image
@@ -65,6 +65,10 @@ class IdentityFolders(SourceIngest):
             raise NotADirectoryError(
                 f"the folder {self._root} holds no images in identity folders (IDENTITY/IMAGE)"
             )
+        removed = self._forgotten(folders)
+        for name in sorted(removed):
+            self._left.add(Left(self._root / name, FORGOTTEN, forgotten_detail(name)))
+        folders = [name for name in folders if name not in removed]
         people = [name for name in folders if self._has_image(name)]
         self._add_identities(people)
         steps = itertools.count(1)
@@ -101,6 +105,7 @@ class IdentityFolders(SourceIngest):
                     settings.seed,
                     self._source,
                     settings.licence,
+                    consent=settings.consent,
                 )
 
     def _fresh(self, names: list[str], step: Callable[[], None]) -> Iterator[Found]:

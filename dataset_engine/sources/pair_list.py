@@ -32,9 +32,10 @@ from dataset_engine.sources.keeper import (
     siblings,
 )
 from dataset_engine.sources.pair_table import LONGEST_NAME, Row, count_lines, read_rows
-from dataset_engine.sources.source_ingest import SourceIngest
+from dataset_engine.sources.source_ingest import FORGOTTEN, SourceIngest, forgotten_detail
 from dataset_engine.store import Store
 from dataset_engine.store.pairs import add_identities, add_pair
+from dataset_engine.store.removals import forgotten
 from dataset_engine.store.tables import Identity, Image, Pair
 
 REMEMBERED = 256
@@ -211,12 +212,15 @@ class PairList(SourceIngest):
         with self._store.writing() as session:
             if identity is None:
                 name = row.identity or printable(row.gt)[:LONGEST_NAME]
+                if forgotten(session, self._source, [name]):
+                    raise _RowLeft(FORGOTTEN, forgotten_detail(name))
                 identity = add_identities(
                     session,
                     [name],
                     settings.seed,
                     self._source,
                     settings.licence,
+                    consent=settings.consent,
                     split=row.split,
                 )[name]
             for image in new:

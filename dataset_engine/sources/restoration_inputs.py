@@ -19,7 +19,7 @@ from dataset_engine.preparing import InputFiles, ReadyInput, prepared_inputs
 from dataset_engine.progress import Advance
 from dataset_engine.settings import Settings
 from dataset_engine.shards.files import file_sha256
-from dataset_engine.sources.source_ingest import SourceIngest
+from dataset_engine.sources.source_ingest import FORGOTTEN, SourceIngest, forgotten_detail
 from dataset_engine.store import Store
 from dataset_engine.store.tables import RestorationInput
 
@@ -63,6 +63,12 @@ class RestorationInputs(SourceIngest):
         """Take in every degraded picture that has a reference of the same name."""
         references = {path.stem: path for path in _images(self._reference)}
         pictures = _images(self._lq)
+        removed = self._forgotten({path.stem[:255] for path in pictures})
+        for path in pictures:
+            if path.stem[:255] in removed:
+                references.pop(path.stem, None)
+                self._left.add(Left(path, FORGOTTEN, forgotten_detail(path.stem)))
+        pictures = [path for path in pictures if path.stem[:255] not in removed]
         steps = itertools.count(1)
 
         def step() -> None:
@@ -140,6 +146,7 @@ class RestorationInputs(SourceIngest):
             if row is None:
                 row = RestorationInput(source=self._source, name=name)
                 row.licence = self._settings.licence
+                row.consent = self._settings.consent
                 session.add(row)
             row.source_sha256 = ready.source_sha256
             row.reference_source_sha256 = reference.source_sha256

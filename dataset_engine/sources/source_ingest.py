@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from dataset_engine.ingest_report import IngestReport, SetAsideList
 from dataset_engine.settings import Settings
 from dataset_engine.store import Store
+from dataset_engine.store.removals import forgotten
+
+FORGOTTEN = "forgotten"
+"""Why somebody is set aside who was removed from the store."""
+
+
+def forgotten_detail(name: str) -> str:
+    """The same in a sentence, with the mend."""
+    return f"was removed by `engine forget`; `--again {name}` takes this person in again"
 
 
 class SourceIngest:
@@ -14,7 +24,7 @@ class SourceIngest:
 
     Args:
         store: the store.
-        settings: seed and licence are read from it.
+        settings: seed, licence and consent are read from it.
         root: the resolved folder or file.
         report: is told what was done.
         left: is told what is set aside.
@@ -34,3 +44,8 @@ class SourceIngest:
         self._source = root.name or "root"
         self._report = report
         self._left = left
+
+    def _forgotten(self, names: Iterable[str]) -> set[str]:
+        """The names of this source's people who were removed and may not come in again."""
+        with self._store.reading() as session:
+            return forgotten(session, self._source, names)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,8 @@ class Store:
         served: the only folder of the home that Label Studio may serve files from.
         images: aligned images, JPEG.
         masks: masks and face regions, 1-bit PNG.
+        least_iou: IoU from which two people's masks count as the same answer.
+        least_kappa: Cohen's kappa from which they do.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -44,6 +46,8 @@ class Store:
         self.served = self.home / "images"
         self.images = Blobs(self.served / "aligned", ".jpg")
         self.masks = Blobs(self.home / "masks", ".png")
+        self.least_iou = settings.agreement_iou
+        self.least_kappa = settings.agreement_kappa
         self.url = settings.resolved_database_url
         upgrade(self.url)
         self.engine = open_engine(self.url)
@@ -71,6 +75,22 @@ class Store:
     def mask(self, sha256: str) -> NDArray[np.bool_]:
         """Read a stored mask as bool [H, W], its hash checked."""
         return decode_mask_png(self.masks.read(sha256))
+
+    def scrub(self) -> bool:
+        """See that the database's own files keep nothing of rows that were deleted.
+
+        Returns:
+            False where somebody else's reading holds old rows; then it can be tried again.
+        """
+        if self.engine.dialect.name == "postgresql":
+            alone = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+            with alone.connect() as connection:
+                connection.exec_driver_sql("VACUUM")
+            return True
+        with closing(sqlite3.connect(str(make_url(self.url).database))) as own:
+            own.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+            busy, *_ = own.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        return not busy
 
     def close(self) -> None:
         """Close all connections."""
@@ -107,6 +127,7 @@ def open_engine(url: str) -> Engine:
             "journal_mode=WAL",
             "synchronous=FULL",  # an acknowledged review survives a power cut
             "foreign_keys=ON",
+            "secure_delete=ON",  # a person who was removed is not in the free pages either
         ):
             connection.execute(f"PRAGMA {pragma}")
 

@@ -40,13 +40,14 @@ class PageReview:
         click: made by the page, once for each click: a repetition counts once.
         pair: the pair's key.
         accepted: whether the mask is kept.
-        mask_sha256: the mask that the page showed; it must be one that the pair has had. None only
-            where a pair without any mask is rejected.
+        mask_sha256: the mask that the page showed; it must be one that the pair has had, or `merged`.
+            None only where a pair without any mask is rejected.
         actor: who.
         made_at: when, which decides between this and other decisions.
         conflicts: what differs between the two images.
         seconds: how long the person looked at it, if known.
         detail: what else there is to say, for people who read the history.
+        merged: whether the mask was made here, of two that the pair has had.
     """
 
     click: str
@@ -58,6 +59,7 @@ class PageReview:
     conflicts: frozenset[Conflict] = frozenset()
     seconds: float | None = None
     detail: str = ""
+    merged: bool = False
 
 
 @dataclass(frozen=True)
@@ -195,7 +197,8 @@ def _judge(session: Session, pair_id: int, review: PageReview) -> tuple[Status, 
         if status is not None or mask not in decided:
             decided[mask] = status, version
     mask = review.mask_sha256
-    if mask not in proposed and mask not in decided and (review.accepted or mask is not None):
+    known = mask in proposed or mask in decided or review.merged
+    if not known and (review.accepted or mask is not None):
         raise PageReviewError(f"pair {review.pair} has never had the mask {mask}")
     newest = proposals[-1].model_version if proposals else None
     earlier, judged = decided.get(mask, (None, newest))

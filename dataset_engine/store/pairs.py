@@ -8,10 +8,17 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session, selectinload
 
-from dataset_engine.store.tables import Identity, Image, Pair, PairState, RestorationInput
+from dataset_engine.shards.triplet import NOT_STATED
+from dataset_engine.store.tables import (
+    Identity,
+    Image,
+    Pair,
+    PairState,
+    RestorationInput,
+)
 from dataset_engine.taxonomy import Split, Status
 
 SPLIT_SHARES = {Split.TRAIN: 0.8, Split.VALIDATION: 0.1, Split.TEST: 0.1}
@@ -32,12 +39,13 @@ def add_identities(
     source: str,
     licence: str,
     *,
+    consent: str = NOT_STATED,
     split: Split | None = None,
 ) -> dict[str, Identity]:
     """Find or create identities of a source, by name.
 
     A new one goes, whole, to the split that is most behind its share, and keeps it for ever, whatever
-    is added later. One that is known keeps its licence, too (see `relicense`).
+    is added later. One that is known keeps its licence and consent, too (see `relicense`).
 
     Args:
         session: a session for writing.
@@ -45,6 +53,7 @@ def add_identities(
         seed: decides who goes where.
         source: the source's name.
         licence: that of the new ones.
+        consent: what the new ones agreed to.
         split: where all new ones go, whatever the shares; those do not count such identities.
     """
     names = list(names)
@@ -70,6 +79,7 @@ def add_identities(
             split=chosen,
             source=source,
             licence=licence,
+            consent=consent,
             split_given=split is not None,
         )
         session.add(known[name])
@@ -82,17 +92,22 @@ def in_split_order(names: Iterable[str], seed: int) -> list[str]:
     return sorted(names, key=lambda name: seeded_fraction(seed, "split", name))
 
 
-def relicense(session: Session, source: str, licence: str) -> int:
-    """Give all identities and restoration inputs of a source another licence.
+def relicense(
+    session: Session, source: str, *, licence: str | None = None, consent: str | None = None
+) -> int:
+    """Give all identities and restoration inputs of a source another licence, consent or both.
 
     Returns:
         How many had a different one.
     """
     changed = 0
     for table in (Identity, RestorationInput):
-        others = (table.source == source) & (table.licence != licence)
+        given = {"licence": licence, "consent": consent}
+        values = {name: value for name, value in given.items() if value is not None}
+        differs = or_(*(getattr(table, name) != value for name, value in values.items()))
+        others = (table.source == source) & differs
         changed += session.scalar(select(func.count()).select_from(table).where(others)) or 0
-        session.execute(update(table).where(others).values(licence=licence))
+        session.execute(update(table).where(others).values(values))
     return changed
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +16,21 @@ from dataset_engine.store.tables import Pair, Proposal
 FACE_REGION = "face-region"
 """Model version of the rule that proposes the whole face region before any model exists."""
 
+NOTHING = np.zeros((0, 0), np.bool_)
+
 
 @dataclass(frozen=True)
 class NewProposal:
-    """A mask for a pair, bool [H, W], with a score in [0, 1] (how sure the model is)."""
+    """A mask for a pair, bool [H, W], with a score in [0, 1] (how sure the model is).
+
+    What else is known of the model's uncertainty: see `dataset_engine.proposing.Proposal`.
+    """
 
     pair_id: int
     mask: NDArray[np.bool_]
     score: float
+    entropy: float | None = None
+    flip_disagreement: float | None = None
 
 
 def add_proposals(
@@ -31,33 +38,38 @@ def add_proposals(
 ) -> int:
     """Keep proposals of one model version in one transaction; a pair's second one is ignored.
 
+    So is one for a pair that was removed meanwhile.
+
     Returns:
         How many were new.
     """
-    hashes = [(p.pair_id, store.put_mask(p.mask), p.score) for p in proposals]
+    # without the masks, of which there may be many
+    kept = [(replace(p, mask=NOTHING), store.put_mask(p.mask)) for p in proposals]
     with store.writing() as session:
-        lock(session, *(pair_id for pair_id, _, _ in hashes))
+        there = lock(session, *(p.pair_id for p, _ in kept))
         known = set(
             session.scalars(
                 select(Proposal.pair_id).where(
                     Proposal.model_version == model_version,
-                    Proposal.pair_id.in_([pair_id for pair_id, _, _ in hashes]),
+                    Proposal.pair_id.in_([p.pair_id for p, _ in kept]),
                 )
             )
         )
-        new = [row for row in hashes if row[0] not in known]
-        for pair_id, mask_sha256, score in new:
+        new = [one for one in kept if one[0].pair_id in there and one[0].pair_id not in known]
+        for p, mask_sha256 in new:
             session.add(
                 Proposal(
-                    pair_id=pair_id,
+                    pair_id=p.pair_id,
                     model_version=model_version,
                     round=round_number,
                     mask_sha256=mask_sha256,
-                    score=score,
+                    score=p.score,
+                    entropy=p.entropy,
+                    flip_disagreement=p.flip_disagreement,
                 )
             )
         session.flush()
-        derive_all(session, (pair_id for pair_id, _, _ in new))
+        derive_all(session, (p.pair_id for p, _ in new))
     return len(new)
 
 

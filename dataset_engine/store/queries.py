@@ -108,9 +108,9 @@ def seeds_annotated(session: Session) -> int:
 
 
 def seeds_open(session: Session) -> int:
-    """How many seed pairs nobody has decided on yet."""
+    """How many seed pairs nobody has decided on yet, or two people differently."""
     statuses = seed_statuses(session)
-    return sum(statuses[status] for status in UNDECIDED)
+    return sum(statuses[status] for status in (*UNDECIDED, Status.ADJUDICATE))
 
 
 def pair_by_key(session: Session, key: str) -> Pair | None:
@@ -217,7 +217,7 @@ def row_counts(session: Session, table: type[Base]) -> Counter[str]:
 
 
 def _counts_of(table: type[Base]) -> ColumnElement[bool]:
-    return RowCount.counted == table.__tablename__
+    return RowCount.counted == str(table.__tablename__)
 
 
 def _has_no_proposal_of(model_version: str) -> ColumnElement[bool]:
@@ -316,4 +316,5 @@ def _triplet(
         ref_points=tuple((float(x), float(y)) for x, y in pair.ref.five_points),
         source=pair.identity.source,
         licence=pair.identity.licence,
+        consent=pair.identity.consent,
     )

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from dataset_engine.store.queries import UNDECIDED
 from dataset_engine.store.reviews import EventKind
-from dataset_engine.store.tables import Event, PairState, Proposal
+from dataset_engine.store.tables import Comparison, Event, GoldAnswer, PairState, Proposal
 from dataset_engine.taxonomy import Conflict, Status
 
 BATCH = 2000
@@ -40,11 +40,13 @@ class Standing:
     at: datetime
 
 
-def latest_change(session: Session) -> tuple[int, int]:
-    """Newest event and newest proposal: while they are the same, so is everything here."""
+def latest_change(session: Session) -> tuple[int, ...]:
+    """What was last, and how many are gold: while these are the same, so is all here."""
     event = session.scalar(select(func.max(Event.id))) or 0
     proposal = session.scalar(select(func.max(Proposal.id))) or 0
-    return event, proposal
+    comparison = session.scalar(select(func.max(Comparison.id))) or 0
+    gold = session.scalar(select(func.count()).select_from(GoldAnswer)) or 0
+    return event, proposal, comparison, gold
 
 
 def standing_decisions(session: Session) -> Iterator[Standing]:

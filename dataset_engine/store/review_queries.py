@@ -11,10 +11,19 @@ from typing import Any, Literal
 from sqlalchemy import Select, String, and_, func, literal, select, tuple_, type_coerce
 from sqlalchemy.orm import Session, aliased, selectinload
 
-from dataset_engine.store.tables import Event, Identity, Image, Pair, PairState, Proposal
+from dataset_engine.store.tables import (
+    Comparison,
+    Event,
+    Identity,
+    Image,
+    Pair,
+    PairState,
+    Proposal,
+)
 from dataset_engine.taxonomy import Conflict, Status
 
 PAGE_SIZE = 24
+_DISAGREEMENT = (Comparison.gold.is_(False), Comparison.agrees.is_(False))
 
 
 class Order(StrEnum):
@@ -111,6 +120,45 @@ def review_page(
     ]
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What one of two annotators answered who disagree."""
+
+    mask_sha256: str | None
+    actor: str
+    status: Status
+    conflicts: tuple[Conflict, ...]
+
+
+def answers_that_differ(session: Session, keys: Sequence[str]) -> dict[str, tuple[Answer, Answer]]:
+    """The two answers of each of these pairs that wait for a third person's word, earlier ones first."""
+    found: dict[str, tuple[Answer, Answer]] = {}
+    first, second = aliased(Event), aliased(Event)
+    query = (
+        select(Pair.key, first, second)
+        .join(Comparison, Comparison.pair_id == Pair.id)
+        .join(first, first.id == Comparison.other_event_id)
+        .join(second, second.id == Comparison.event_id)
+        .where(Pair.key.in_(keys), *_DISAGREEMENT)
+        .order_by(Comparison.id)
+    )
+    for key, one, other in session.execute(query) if keys else ():
+        found[key] = (
+            _answer(one),
+            _answer(other),
+        )  # the last comparison is that of today's answers
+    return found
+
+
+def _answer(event: Event) -> Answer:
+    return Answer(
+        event.mask_after,
+        event.actor,
+        Status(event.status or Status.REJECTED),
+        tuple(c for c in Conflict if c in event.conflicts),
+    )
+
+
 def count_review(session: Session, filters: Filters) -> int:
     """How many pairs all pages have together."""
     return session.scalar(_filtered(select(func.count()), filters)) or 0
@@ -148,6 +196,10 @@ def _filtered(query: Select[Any], filters: Filters) -> Select[Any]:
     )
     if filters.statuses:
         query = query.where(PairState.status.in_(filters.statuses))
+        if filters.statuses == (Status.ADJUDICATE,):
+            # these are few, and their comparisons lead to them
+            disputed = select(Comparison.pair_id).where(*_DISAGREEMENT)
+            query = query.where(PairState.pair_id.in_(disputed))
     if filters.round is not None:
         query = query.where(Proposal.round == filters.round)
     if filters.lowest is not None:

@@ -20,7 +20,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from dataset_engine.store.database import Store
-from dataset_engine.store.tables import Event, Pair, PairState, Proposal
+from dataset_engine.store.tables import Comparison, Event, GoldAnswer, Pair, PairState, Proposal
 from dataset_engine.taxonomy import Conflict, Status
 
 
@@ -38,6 +38,10 @@ class Source(StrEnum):
 
     WEBHOOK = "webhook"
     SYNC = "sync"
+
+
+FROM_ANNOTATORS = tuple(Source)
+"""`Event.source` of what was submitted in Label Studio."""
 
 
 @dataclass(frozen=True)
@@ -96,26 +100,28 @@ def record(store: Store, decision: Decision) -> Recorded:
             key = f"{key}:again:{newest.id}"
         before = session.get(PairState, decision.pair_id)
         status, model_version = _judge(store, session, decision)
-        session.add(
-            Event(
-                key=key,
-                pair_id=decision.pair_id,
-                kind=decision.kind,
-                source=decision.source,
-                actor=decision.actor,
-                project_id=decision.project_id,
-                annotation=decision.annotation,
-                annotation_updated_at=decision.updated_at,
-                status=status,
-                mask_before=before.mask_sha256 if before else None,
-                mask_after=mask_sha256,
-                conflicts=decision.conflicts,
-                model_version=model_version,
-                lead_time=decision.lead_time,
-                detail=decision.detail,
-            )
+        event = Event(
+            key=key,
+            pair_id=decision.pair_id,
+            kind=decision.kind,
+            source=decision.source,
+            actor=decision.actor,
+            project_id=decision.project_id,
+            annotation=decision.annotation,
+            annotation_updated_at=decision.updated_at,
+            status=status,
+            mask_before=before.mask_sha256 if before else None,
+            mask_after=mask_sha256,
+            conflicts=decision.conflicts,
+            model_version=model_version,
+            lead_time=decision.lead_time,
+            detail=decision.detail,
         )
+        session.add(event)
         session.flush()
+        if history and history[-1].kind == EventKind.DELETED and decision.source != Source.SYNC:
+            # word of an annotation that is gone by now: what it brings is kept, and stays deleted
+            _delete(session, event, history[-1].source, history[-1].actor)
         return Recorded(True, Status(derive(session, decision.pair_id).status))
 
 
@@ -135,21 +141,26 @@ def record_deletion(
         newest = max(history, key=lambda event: (event.annotation_updated_at, event.id))
         if newest.kind == EventKind.DELETED:
             return Recorded(False, _status(session, newest.pair_id))
-        session.add(
-            Event(
-                key=f"{project_id}:{annotation}:delete:{newest.id}",
-                pair_id=newest.pair_id,
-                kind=EventKind.DELETED,
-                source=source,
-                actor=actor,
-                project_id=project_id,
-                annotation=annotation,
-                annotation_updated_at=newest.annotation_updated_at,
-                mask_before=newest.mask_after,
-            )
-        )
-        session.flush()
+        _delete(session, newest, source, actor)
         return Recorded(True, Status(derive(session, newest.pair_id).status))
+
+
+def _delete(session: Session, event: Event, source: str, actor: str) -> None:
+    """Append that the annotation of an event is deleted."""
+    session.add(
+        Event(
+            key=f"{event.project_id}:{event.annotation}:delete:{event.id}",
+            pair_id=event.pair_id,
+            kind=EventKind.DELETED,
+            source=source,
+            actor=actor,
+            project_id=event.project_id,
+            annotation=event.annotation,
+            annotation_updated_at=event.annotation_updated_at,
+            mask_before=event.mask_after,
+        )
+    )
+    session.flush()
 
 
 def derive(session: Session, pair_id: int) -> PairState:
@@ -173,36 +184,100 @@ def derive_all(session: Session, pair_ids: Iterable[int]) -> list[PairState]:
         proposal.pair_id: proposal
         for proposal in session.scalars(select(Proposal).where(Proposal.id.in_(newest)))
     }
+    gold = _gold_events(session, events)
+    disagreements = _disagreements(session, events)
     states = []
     for pair_id in ids:
         state = kept.get(pair_id)
         if state is None:
             state = PairState(pair_id=pair_id, position=session.get_one(Pair, pair_id).position)
-        _settle(state, events.get(pair_id, []), proposals.get(pair_id))
+        _settle(
+            state,
+            events.get(pair_id, []),
+            proposals.get(pair_id),
+            gold.get(pair_id),
+            disagreements,
+        )
         session.add(state)
         states.append(state)
     session.flush()
     return states
 
 
-def _settle(state: PairState, events: Sequence[Event], proposal: Proposal | None) -> None:
-    """Set a state from the pair's events, ordered by time, and its newest proposal."""
+def standing(events: Iterable[Event]) -> list[Event]:
+    """Of each live annotation and click the newest event, if it decides; `events` in order of time."""
     newest: dict[tuple[int | None, int | None], Event] = {}
     for event in events:
         newest[event.project_id, event.annotation] = event
-    decided = [event for event in newest.values() if event.status is not None]
-    latest = max(decided, key=lambda e: (e.annotation_updated_at, e.id), default=None)
+    return [event for event in newest.values() if event.status is not None]
+
+
+def annotators_answers(decided: Iterable[Event], gold: Event | None) -> list[Event]:
+    """What stands of annotators who answered a pair independently: of each the newest, oldest first.
+
+    Args:
+        decided: see `standing`.
+        gold: the pair's gold answer, whose maker was not tested by it.
+    """
+    answers: dict[str, Event] = {}
+    for event in sorted(decided, key=_when):
+        mine = gold is None or event.actor != gold.actor
+        if event.source in FROM_ANNOTATORS and mine:
+            answers[event.actor] = event
+    return sorted(answers.values(), key=lambda event: event.id)
+
+
+def _when(event: Event) -> tuple[datetime, int]:
+    return event.annotation_updated_at, event.id
+
+
+def _settle(
+    state: PairState,
+    events: Sequence[Event],
+    proposal: Proposal | None,
+    gold: int | None,
+    disagreements: frozenset[tuple[int, int]],
+) -> None:
+    """Set a state from the pair's events, ordered by time, and its newest proposal.
+
+    Answers to a pair whose gold answer is known test annotators, and change nothing. Of two annotators
+    who disagree neither has the last word.
+    """
+    decided = standing(events)
+    if gold is not None:
+        known = next(event for event in events if event.id == gold)
+        tests = {event.id for event in annotators_answers(decided, known) if event.id > gold}
+        decided = [event for event in decided if event.id not in tests]
+    latest = max(decided, key=_when, default=None)
     state.proposal_id = proposal.id if proposal else None
     state.proposed_version = proposal.model_version if proposal else ""
     state.event_id = latest.id if latest else None
     if latest is not None:
-        state.status = str(latest.status)
+        answers = [event.id for event in annotators_answers(decided, None)]
+        open_question = tuple(answers) in disagreements and latest.id in answers
+        state.status = Status.ADJUDICATE if open_question else str(latest.status)
         state.mask_sha256 = latest.mask_after
         state.conflicts = latest.conflicts
     else:
         state.status = Status.PROPOSED if proposal else Status.UNLABELLED
         state.mask_sha256 = proposal.mask_sha256 if proposal else None
         state.conflicts = frozenset()
+
+
+def _gold_events(session: Session, pair_ids: Iterable[int]) -> dict[int, int]:
+    """The gold answers of pairs, by pair."""
+    query = select(GoldAnswer.pair_id, GoldAnswer.event_id)
+    return dict(session.execute(query.where(GoldAnswer.pair_id.in_(pair_ids))).all())
+
+
+def _disagreements(session: Session, pair_ids: Iterable[int]) -> frozenset[tuple[int, int]]:
+    """Pairs of answers, the earlier first, of which neither is the last word."""
+    query = select(Comparison.other_event_id, Comparison.event_id).where(
+        Comparison.pair_id.in_(pair_ids),
+        Comparison.gold.is_(False),
+        Comparison.agrees.is_(False),
+    )
+    return frozenset((first, second) for first, second in session.execute(query))
 
 
 def rebuild(store: Store, pair_ids: Iterable[int]) -> int:

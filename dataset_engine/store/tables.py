@@ -28,12 +28,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
+from dataset_engine.shards.triplet import NOT_STATED
 from dataset_engine.taxonomy import Conflict
 
 HASH = String(64)
-
-NOT_STATED = "unknown"
-"""Licence or consent that nobody has stated."""
 
 # The databases use an index of some rows only for a query that names these rows in the same words.
 UNDECIDED_ROWS = "pair_states.status IN ('unlabelled', 'proposed')"
@@ -252,7 +250,11 @@ class Round(Base):
 
 
 class Proposal(Base):
-    """A mask from a model (or from the face-region rule) for one pair."""
+    """A mask from a model (or from the face-region rule) for one pair.
+
+    ``entropy`` and ``flip_disagreement`` say how unsure the model is (see
+    `dataset_engine.proposing.Proposal`); they are empty where that was not measured.
+    """
 
     __tablename__ = "proposals"
     __table_args__ = (
@@ -266,6 +268,8 @@ class Proposal(Base):
     round: Mapped[int]
     mask_sha256: Mapped[str] = mapped_column(HASH)
     score: Mapped[float]
+    entropy: Mapped[float | None]
+    flip_disagreement: Mapped[float | None]
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
@@ -288,7 +292,11 @@ class AnnotationProject(Base):
 
 
 class AnnotationTask(Base):
-    """The Label Studio task that shows a pair."""
+    """The Label Studio task that shows a pair.
+
+    ``place`` is where it stands in the order in which tasks are offered, lowest first, and ``overlap``
+    how many people it is offered to.
+    """
 
     __tablename__ = "annotation_tasks"
     __table_args__ = (
@@ -301,6 +309,8 @@ class AnnotationTask(Base):
     task: Mapped[int]
     pair_id: Mapped[int] = mapped_column(ForeignKey("pairs.id"), index=True)
     predicted_version: Mapped[str | None] = mapped_column(String(64), index=True)
+    place: Mapped[float | None]
+    overlap: Mapped[int] = mapped_column(default=1, server_default="1")
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
@@ -338,6 +348,45 @@ class Event(Base):
         doc="Round of an imported review's mask; that of the pair's proposal otherwise."
     )
     detail: Mapped[str] = mapped_column(Text, default="")
+
+
+class GoldAnswer(Base):
+    """A pair whose right answer is known: that of one of its events, which annotators are tested by."""
+
+    __tablename__ = "gold_answers"
+
+    pair_id: Mapped[int] = mapped_column(
+        ForeignKey("pairs.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    event_id: Mapped[int] = mapped_column(ForeignKey("events.id", ondelete="CASCADE"), index=True)
+    set_by: Mapped[str] = mapped_column(String(255))
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Comparison(Base):
+    """How an annotator's answer to a pair compares with the gold one, or with another annotator's.
+
+    ``event_id`` is the answer and ``other_event_id`` the gold answer or the earlier one. The pixels are
+    those of the face region, counted by who keeps them; they are empty where somebody rejected the pair.
+    """
+
+    __tablename__ = "comparisons"
+    __table_args__ = (UniqueConstraint("event_id", "other_event_id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    pair_id: Mapped[int] = mapped_column(ForeignKey("pairs.id", ondelete="CASCADE"), index=True)
+    event_id: Mapped[int] = mapped_column(ForeignKey("events.id", ondelete="CASCADE"))
+    other_event_id: Mapped[int] = mapped_column(
+        ForeignKey("events.id", ondelete="CASCADE"), index=True
+    )
+    gold: Mapped[bool]
+    agrees: Mapped[bool]
+    both_keep: Mapped[int | None]
+    first_only: Mapped[int | None]
+    second_only: Mapped[int | None]
+    neither_keeps: Mapped[int | None]
+    boundary_f: Mapped[float | None]
+    created_at: Mapped[datetime] = mapped_column(default=now)
 
 
 class PairState(Base):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -216,6 +217,8 @@ def test_a_picture_that_fails_is_prepared_once_for_the_rows_around_it(
         assert session.scalars(select(Image)).all() == []
 
 
+CASES = int(os.environ.get("REFSTAR_FUZZ_CASES", "80"))
+"""Files; `make fuzz` sets it to 10,000."""
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=40)
 CELLS = st.lists(
     st.one_of(TEXT, st.sampled_from(["a.jpg", "b.jpg", "test", ".", ".."])), max_size=6
@@ -226,7 +229,9 @@ CELLS = st.lists(
 @example(b'a.jpg,"b.jpg\n' + b"x" * 200_000, True)
 @example(b"a" * 70_000 + b",b.jpg\n", True)
 @example(b"a.jpg,b.jpg,\r\r\r\n\0\0,\0\n", True)
-@hypothesis_settings(max_examples=80, deadline=None)
+@hypothesis_settings(
+    max_examples=CASES, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 def test_whatever_the_file_holds_it_is_rows_or_set_aside_or_no_table(
     data: bytes, with_header: bool
 ) -> None:
