@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import select
+from sqlalchemy import func, select
+from sqlalchemy.orm import aliased, selectinload
 
+from annotator.gold_tasks import gold_to_offer
 from annotator.label_studio import PredictionData, TaskData, image_url
+from annotator.offering import STEP, Candidate, Offer, in_order
 from annotator.results import proposal_result
 from annotator.workplace import Workplace
+from dataset_engine.cold_start.landmarks import Landmarks
+from dataset_engine.cold_start.proposing import conflicts_of
 from dataset_engine.progress import Advance, silent
 from dataset_engine.store import Store
 from dataset_engine.store.tables import AnnotationTask, Image, Pair, PairState, Proposal
@@ -36,17 +41,25 @@ def send_proposals(
     _forget_deleted_tasks(store, workplace)
     waiting = _waiting(store, workplace, model_version)
     progress(0, len(waiting))
-    _make_tasks(store, workplace, [pair_id for pair_id, _ in waiting])
+    _make_tasks(store, workplace, [one.pair_id for one in waiting])
     for start in range(0, len(waiting), BATCH):
         batch = waiting[start : start + BATCH]
-        _send_batch(store, workplace, [proposal_id for _, proposal_id in batch])
+        _send_batch(store, workplace, model_version, batch)
         if start == 0:
             # not at the end: people may be annotating while the rest is sent
             _show(store, workplace, model_version)
         progress(start + len(batch), len(waiting))
     if not waiting:
         _show(store, workplace, model_version)
+    _send_gold(store, workplace, model_version)
     return len(waiting)
+
+
+def _send_gold(store: Store, workplace: Workplace, model_version: str) -> None:
+    gold = gold_to_offer(store, workplace, model_version)
+    _make_tasks(store, workplace, [one.pair_id for one in gold])
+    for start in range(0, len(gold), BATCH):
+        _send_batch(store, workplace, model_version, gold[start : start + BATCH])
 
 
 def _forget_deleted_tasks(store: Store, workplace: Workplace) -> None:
@@ -76,25 +89,54 @@ def _show(store: Store, workplace: Workplace, model_version: str) -> None:
         workplace.studio.set_model_version(workplace.project, model_version)
 
 
-def _waiting(store: Store, workplace: Workplace, model_version: str) -> list[tuple[int, int]]:
-    """Ids of pairs and proposals that have not been sent."""
+def _waiting(store: Store, workplace: Workplace, model_version: str) -> list[Offer]:
+    """What has not been sent, in the order in which it is to be offered."""
+    tasks = (
+        AnnotationTask.project_id == workplace.project_id,
+        AnnotationTask.predicted_version == model_version,
+    )
+    measured = (
+        select(Proposal.pair_id, func.max(Proposal.id).label("proposal_id"))
+        .where(Proposal.entropy.is_not(None))
+        .group_by(Proposal.pair_id)
+        .subquery()
+    )
+    known = aliased(Proposal)
+    query = (
+        select(
+            Proposal.pair_id,
+            Proposal.id,
+            Pair.key,
+            Pair.identity_id,
+            Pair.position,
+            func.coalesce(
+                known.entropy + func.coalesce(known.flip_disagreement, 0.0), 1.0 - Proposal.score
+            ),
+        )
+        .join(PairState, PairState.pair_id == Proposal.pair_id)
+        .join(Pair, Pair.id == Proposal.pair_id)
+        .outerjoin(measured, measured.c.pair_id == Proposal.pair_id)
+        .outerjoin(known, known.id == measured.c.proposal_id)
+        .where(
+            Proposal.model_version == model_version,
+            PairState.status == Status.PROPOSED,
+            Proposal.pair_id.not_in(select(AnnotationTask.pair_id).where(*tasks)),
+        )
+    )
     with store.reading() as session:
-        sent = select(AnnotationTask.pair_id).where(
-            AnnotationTask.project_id == workplace.project_id,
-            AnnotationTask.predicted_version == model_version,
-        )
-        query = (
-            select(Proposal.pair_id, Proposal.id)
-            .join(PairState, PairState.pair_id == Proposal.pair_id)
-            .join(Pair, Pair.id == Proposal.pair_id)
-            .where(
-                Proposal.model_version == model_version,
-                PairState.status == Status.PROPOSED,
-                Proposal.pair_id.not_in(sent),
+        candidates = [
+            Candidate(pair_id, proposal_id, key, identity_id, position, uncertainty or 0.0)
+            for pair_id, proposal_id, key, identity_id, position, uncertainty in session.execute(
+                query
             )
-            .order_by(Pair.position)
-        )
-        return list(session.execute(query))
+        ]
+        waiting = in_order(candidates, workplace.mix)
+        # what is sent later comes after what was sent before
+        last = session.scalar(select(func.max(AnnotationTask.place)).where(*tasks)) or 0.0
+    return [
+        Offer(one.pair_id, one.proposal_id, last + place * STEP, 1 + workplace.mix.double(one.key))
+        for place, one in enumerate(waiting, start=1)
+    ]
 
 
 def _make_tasks(store: Store, workplace: Workplace, pair_ids: Sequence[int]) -> None:
@@ -126,29 +168,43 @@ def _make_tasks(store: Store, workplace: Workplace, pair_ids: Sequence[int]) -> 
             )
 
 
-def _send_batch(store: Store, workplace: Workplace, proposal_ids: list[int]) -> None:
+def _send_batch(
+    store: Store, workplace: Workplace, model_version: str, batch: Sequence[Offer]
+) -> None:
+    offers = {one.proposal_id: one for one in batch}
     with store.reading() as session:
         rows = session.execute(
-            select(AnnotationTask.id, AnnotationTask.task, Proposal)
+            select(AnnotationTask.id, AnnotationTask.task, Proposal, Pair)
             .join(Proposal, Proposal.pair_id == AnnotationTask.pair_id)
-            .where(Proposal.id.in_(proposal_ids), AnnotationTask.project_id == workplace.project_id)
+            .join(Pair, Pair.id == Proposal.pair_id)
+            .where(Proposal.id.in_(offers), AnnotationTask.project_id == workplace.project_id)
+            .options(selectinload(Pair.gt), selectinload(Pair.ref))
         ).all()
+    landmarks = Landmarks(store)
     workplace.studio.import_predictions(
         workplace.project,
         [
             PredictionData(
                 task=task,
-                model_version=proposal.model_version,
-                score=proposal.score,
-                result=proposal_result(store.mask(proposal.mask_sha256), proposal.score),
+                model_version=model_version,
+                score=offers[proposal.id].place,
+                result=proposal_result(
+                    store.mask(proposal.mask_sha256),
+                    proposal.score,
+                    conflicts_of(store, landmarks, pair, model_version),
+                ),
             )
-            for _, task, proposal in rows
+            for _, task, proposal, pair in rows
         ],
     )
+    for _, task, proposal, _ in rows:
+        if offers[proposal.id].overlap > 1:
+            workplace.studio.set_overlap(task, offers[proposal.id].overlap)
     with store.writing() as session:
-        for row_id, _, proposal in rows:
+        for row_id, _, proposal, _ in rows:
             row = session.get_one(AnnotationTask, row_id)
-            row.predicted_version = proposal.model_version
+            row.predicted_version = model_version
+            row.place, row.overlap = offers[proposal.id].place, offers[proposal.id].overlap
 
 
 def _url(store: Store, image: Image) -> str:

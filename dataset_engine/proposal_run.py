@@ -44,6 +44,7 @@ def propose_undecided(
     *,
     batch_size: int = 4,
     workers: int = 1,
+    flips: bool = False,
     progress: Advance = silent,
 ) -> ProposalReport:
     """Propose a mask for each pair that nobody has decided on and that has none of this model.
@@ -51,6 +52,17 @@ def propose_undecided(
     A run that was stopped, however it was, goes on with the pairs that are missing, and the store ends
     up as if it had not been stopped (see `dataset_engine.proposing.propose` for what that rests on).
     Without such pairs the model is not even loaded.
+
+    Args:
+        store: the store.
+        model_folder: where the model is.
+        model_version: under which the proposals are kept.
+        round_number: the round that they belong to.
+        batch_size: pairs a forward pass.
+        workers: decoding threads.
+        flips: whether to measure how the model disagrees with itself on the mirrored pair, for which
+            it is asked twice.
+        progress: told how many pairs are done, and of how many.
 
     Raises:
         CheckpointError: the model cannot be loaded.
@@ -73,13 +85,18 @@ def propose_undecided(
         report.set_aside.add(key, reason)
 
     progress(0, total)
-    proposals = propose(model, files(), batch_size=batch_size, workers=workers, set_aside=leave)
+    proposals = propose(
+        model, files(), batch_size=batch_size, workers=workers, flips=flips, set_aside=leave
+    )
     while batch := list(islice(proposals, STORE_EVERY)):
         report.proposed += add_proposals(
             store,
             model_version,
             round_number,
-            [NewProposal(ids.pop(p.key), p.mask, p.score) for p in batch],
+            [
+                NewProposal(ids.pop(p.key), p.mask, p.score, p.entropy, p.flip_disagreement)
+                for p in batch
+            ],
         )
         progress(report.proposed + report.set_aside.count, total)
     return report

@@ -86,9 +86,8 @@ def propose(
     decoded = prefetch(read, pairs, workers=workers, ahead=2 * batch_size)
     batches = _batches(decoded, batch_size, set_aside)
     streams = model.streams if isinstance(model, ExportedRefSel) else 1
-    answers = prefetch(
-        partial(_answer, model, batch_size), batches, workers=streams, ahead=streams + BATCHES_AHEAD
-    )
+    ask = partial(_answer, model, batch_size, flips=flips)
+    answers = prefetch(ask, batches, workers=streams, ahead=streams + BATCHES_AHEAD)
     yield from prefetch(
         partial(_finish, cut=math.log(threshold / (1 - threshold))),
         chain.from_iterable(answers),

@@ -94,6 +94,25 @@ class Confusion:
             self.dropped_conflict + self.kept_conflict + self.dropped_consistent,
         )
 
+    @property
+    def kappa(self) -> float:
+        """Cohen's kappa of the two masks: agreement beyond what their shares alone would give.
+
+        NaN where both masks are all consistent or all conflict, or the region is empty.
+        """
+        pixels = (
+            self.kept_consistent
+            + self.kept_conflict
+            + self.dropped_consistent
+            + self.dropped_conflict
+        )
+        kept = self.kept_consistent + self.kept_conflict
+        consistent = self.kept_consistent + self.dropped_consistent
+        # in whole numbers, so that no rounding decides whether it is defined
+        chance = kept * consistent + (pixels - kept) * (pixels - consistent)
+        right = (self.kept_consistent + self.dropped_conflict) * pixels
+        return _ratio(right - chance, pixels * pixels - chance)
+
 
 @dataclass(frozen=True)
 class Scores:

@@ -34,7 +34,10 @@ def add_review_pages(
     """
     access = Access(review_signer(secrets), host, settings.review_url)
     brush = partial(
-        brush_page, store, settings.label_studio_url or HOME_SERVER, settings.label_studio_url
+        brush_page,
+        store,
+        settings.label_studio_url or HOME_SERVER,
+        settings.label_studio_public_url or settings.label_studio_url,
     )
     app.add_middleware(SafeHeaders)
     app.include_router(page_routes(store, access, brush, settings.review_target))

@@ -19,7 +19,8 @@ def brush_page(store: Store, server: str, url: str | None, key: str) -> str:
     Args:
         store: the store.
         server: see `AnnotationProject.server`.
-        url: base URL of that server; None for the one that `engine annotate` holds open.
+        url: base URL of that server, as people's browsers need it; None for the one that
+            `engine annotate` holds open.
         key: the pair's key.
 
     Raises:

@@ -137,7 +137,7 @@ def session_routes(access: Access) -> APIRouter:
                 name = checked_name(form.name)
             except UnfitNameError as error:
                 raise HTTPException(422, str(error)) from error
-            if not access.open_here and not access.check_password(form.password):
+            if not access.open_here and not access.check_password(request, form.password):
                 raise HTTPException(403, "that is not the password")
         access.begin(request, response, name)
         return {"name": name}

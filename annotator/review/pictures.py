@@ -36,8 +36,13 @@ def face_jpeg(store: Store, sha256: str) -> bytes:
 
 def over_jpeg(store: Store, ref: str, region: str, mask: str) -> bytes:
     """The reference with a mask over it, 512x512."""
+    return merged_jpeg(store, ref, region, store.mask(mask))
+
+
+def merged_jpeg(store: Store, ref: str, region: str, mask: Mask) -> bytes:
+    """`over_jpeg` for a mask that is not stored."""
     face = read_rgb(store.images.path(ref))
-    return _jpeg(over(face, store.mask(mask), store.mask(region)), 90)
+    return _jpeg(over(face, mask, store.mask(region)), 90)
 
 
 def difference_jpeg(store: Store, ref: str, first: Mask, second: Mask) -> bytes:

@@ -7,7 +7,7 @@ import json
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from threading import Lock
 from typing import Annotated, Any
@@ -19,6 +19,7 @@ from annotator.review.access import Access
 from annotator.review.overlaps import Masks, Overlaps
 from dataset_engine.store import Store
 from dataset_engine.store.page_reviews import PAGE
+from dataset_engine.store.quality import quality_report
 from dataset_engine.store.review_progress import (
     Standing,
     decisions_made,
@@ -84,7 +85,7 @@ class Figures:
         self._target = target
         self.overlaps = Overlaps(store)
         self._lock = Lock()
-        self._version: tuple[int, int, int] | None = None
+        self._version: tuple[int, ...] | None = None
         self._summed_at = 0.0
         self._json = b""
 
@@ -98,7 +99,10 @@ class Figures:
                 if version != self._version:
                     sums = _sum(standing_decisions(session))
                     waiting, made = waiting_by_round(session), decisions_made(session)
-                    self._json = json.dumps(self._figures(sums, waiting, made)).encode()
+                    store = self._store
+                    quality = quality_report(session, store.least_iou, store.least_kappa)
+                    figures = self._figures(sums, waiting, made) | {"quality": asdict(quality)}
+                    self._json = json.dumps(figures).encode()
                     self._version = version
             self._summed_at = time.monotonic()
             return self._json

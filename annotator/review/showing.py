@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Response
 
 from annotator.review.access import Access
 from annotator.review.byte_cache import ByteCache
-from annotator.review.pictures import card_jpeg, difference_jpeg, face_jpeg, over_jpeg, overlap
+from annotator.review.merging import Merge, merged
+from annotator.review.pictures import (
+    card_jpeg,
+    difference_jpeg,
+    face_jpeg,
+    merged_jpeg,
+    over_jpeg,
+    overlap,
+)
 from dataset_engine.store import BlobError, Store
 from dataset_engine.store.review_queries import (
+    Answer,
     Card,
     Filters,
     Order,
     PairFaces,
     Place,
+    answers_that_differ,
     count_review,
     pair_faces,
     review_page,
@@ -59,8 +69,13 @@ def card_routes(store: Store, access: Access) -> APIRouter:
     ) -> dict[str, Any]:
         with store.reading() as session:
             page = review_page(session, chosen, _place(after))
+            open_ones = [card.key for card in page if card.status is Status.ADJUDICATE]
+            answers = answers_that_differ(session, open_ones)
         value, row = page[-1].place if page else (0.0, 0)
-        return {"cards": [_card(card) for card in page], "next": f"{value!r}:{row}"}
+        return {
+            "cards": [_card(card, answers.get(card.key, ())) for card in page],
+            "next": f"{value!r}:{row}",
+        }
 
     @router.get("/review/count")
     def count(chosen: Annotated[Filters, Depends(filters)]) -> dict[str, int]:
@@ -109,6 +124,14 @@ def picture_routes(store: Store, access: Access) -> APIRouter:
     def masked(key: Key, mask: Hash) -> Response:
         return picture((key, "mask"), lambda one: over_jpeg(store, one.ref, one.region, mask), mask)
 
+    @router.get("/merged/{how}/{first}/{second}.jpg")
+    def merged_masks(key: Key, how: Merge, first: Hash, second: Hash) -> Response:
+        def make(one: PairFaces) -> bytes:
+            mask = merged(store.mask(first), store.mask(second), how)
+            return merged_jpeg(store, one.ref, one.region, mask)
+
+        return picture((key, "merged", how), make, first, second)
+
     @router.get("/difference/{first}/{second}.jpg")
     def difference(key: Key, first: Hash, second: Hash) -> Response:
         def make(one: PairFaces) -> bytes:
@@ -151,7 +174,7 @@ def _place(after: str | None) -> Place | None:
         raise HTTPException(422, f"{after!r} is not where a page ended") from error
 
 
-def _card(card: Card) -> dict[str, Any]:
+def _card(card: Card, answers: Sequence[Answer]) -> dict[str, Any]:
     return {
         "key": card.key,
         "identity": card.identity,
@@ -164,4 +187,13 @@ def _card(card: Card) -> dict[str, Any]:
         "round": card.round,
         "model": card.model_version,
         "actor": card.actor,
+        "answers": [
+            {
+                "mask": one.mask_sha256,
+                "actor": one.actor,
+                "status": one.status,
+                "conflicts": one.conflicts,
+            }
+            for one in answers
+        ],
     }

@@ -325,3 +325,20 @@ def test_masks_are_told_apart_by_their_pixels(store: Store, key: str) -> None:
         region = store.mask(session.get_one(Pair, 1).ref.region_sha256)
     painted = store.put_mask(np.array(masked(region, 60)))
     assert record_page_review(store, review(key, painted)).status == Status.ACCEPTED
+
+
+def test_a_merge_of_masks_that_the_pair_never_had_is_refused(
+    client: TestClient, store: Store, key: str
+) -> None:
+    mask = state(store).mask_sha256
+    fields = {"mask": mask, "how": "both"}
+    refused = send(
+        client,
+        click(key, 1, "merge", other="0" * 64, **fields),
+        click(key, 2, "merge", **fields),
+        click("nothing", 3, "merge", other=mask, **fields),
+    )
+    assert ["refused" in one for one in refused] == [True] * 3
+    assert events(store) == []
+    (again,) = send(client, click(key, 4, "merge", other=mask, **fields))
+    assert (again["status"], again["mask"]) == ("accepted", mask)

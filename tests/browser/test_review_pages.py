@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,17 @@ from fastapi import FastAPI
 from playwright.sync_api import Browser, Page, expect
 from sqlalchemy import select
 
+from annotator.intake import project_row
 from annotator.label_studio import LabelStudio, TaskData, image_url
 from annotator.review.application import add_review_pages
 from annotator.secrets import home_secrets
 from annotator.server import LabelStudioServer
 from dataset_engine.settings import Settings
 from dataset_engine.store import Store
+from dataset_engine.store.comparing import compare_answers
+from dataset_engine.store.gold import set_gold
 from dataset_engine.store.proposals import NewProposal, add_proposals
+from dataset_engine.store.reviews import Decision, EventKind, Source, record
 from dataset_engine.store.tables import (
     AnnotationProject,
     AnnotationTask,
@@ -379,3 +384,81 @@ def test_pages_run_under_their_own_policy(page: Page, service: Service, tmp_path
     page.wait_for_load_state("networkidle")
     assert not broken
     assert httpx.get(f"{service.url}/review", trust_env=False).status_code == 200
+
+
+def dispute(store: Store, pair: int, rows: tuple[int, int]) -> list[str]:
+    """Have two annotators answer a pair differently; gives their masks' hashes."""
+    project = project_row(store, "home", 1)
+    with store.reading() as session:
+        region = store.mask(session.get_one(Pair, pair).ref.region_sha256)
+    for who, count in enumerate(rows, 1):
+        mask = region.copy()
+        mask[300 : 300 + count, : 200 + 100 * who] = False
+        record(
+            store,
+            Decision(
+                pair_id=pair,
+                project_id=project,
+                annotation=10 * pair + who,
+                updated_at=datetime(2026, 11, 24, 12, who, tzinfo=UTC),
+                kind=EventKind.SUBMITTED,
+                source=Source.WEBHOOK,
+                actor=f"label-studio:{who}",
+                accepted=True,
+                mask=mask,
+                conflicts=frozenset({[Conflict.MOUTH, Conflict.BEARD][who - 1]}),
+            ),
+        )
+    compare_answers(store, pair)
+    with store.reading() as session:
+        query = select(Event.mask_after).where(Event.pair_id == pair).order_by(Event.id)
+        return [str(mask) for mask in session.scalars(query)]
+
+
+def test_disagreements_are_adjudicated_and_merged_by_keyboard(
+    page: Page, service: Service, filled: Store
+) -> None:
+    masks = {pair: dispute(filled, pair, (20, 140)) for pair in (1, 2, 3, 4)}
+    assert {statuses(filled)[pair] for pair in masks} == {"adjudicate"}
+    begin(page, service, "/review?status=adjudicate")
+    expect(page.locator(".card")).to_have_count(4)
+    expect(page.locator("#answers")).to_be_visible()
+    expect(page.locator("#ref img")).to_have_attribute("alt", "where the two masks differ")
+    press(page, "a")
+    expect(page.locator("#notice")).to_contain_text("Choose first")
+    press(page, "2")
+    expect(page.get_by_role("button", name="Second 2")).to_have_attribute("aria-pressed", "true")
+    press(page, "a", "k", "a", "e", "a", "1", "a", "u")
+    saved(page)
+    found = statuses(filled)
+    assert [found[pair] for pair in (1, 2, 3, 4)] == ["adjusted"] * 3 + ["adjudicate"]
+    with filled.reading() as session:
+        states = {pair: session.get_one(PairState, pair) for pair in masks}
+        kept = set(session.scalars(select(Event.mask_after).where(Event.pair_id == 2)))
+    first, second = (filled.mask(one) for one in masks[2])
+    assert states[1].mask_sha256 == masks[1][1]
+    assert states[1].conflicts == {Conflict.BEARD}
+    assert np.array_equal(filled.mask(str(states[2].mask_sha256)), first & second)
+    assert states[2].conflicts == {Conflict.MOUTH, Conflict.BEARD}
+    first, second = (filled.mask(one) for one in masks[3])
+    assert np.array_equal(filled.mask(str(states[3].mask_sha256)), first | second)
+    assert {*masks[2], states[2].mask_sha256} == kept  # the new mask, and both of theirs
+
+
+def test_the_progress_page_shows_gold_and_agreement(
+    page: Page, service: Service, filled: Store
+) -> None:
+    begin(page, service)
+    press(page, "a")
+    saved(page)
+    with filled.reading() as session:
+        key = session.get_one(Pair, 1).key
+    set_gold(filled, [key], "lead")
+    dispute(filled, 1, (20, 30))
+    dispute(filled, 2, (20, 140))
+    page.goto(f"{service.url}/progress")
+    expect(page.locator("#gold")).to_contain_text("Label Studio user 2")
+    expect(page.locator("#agreement")).to_contain_text("1 to adjudicate")
+    page.get_by_role("link", name="1 to adjudicate").click()
+    expect(page.locator(".card")).to_have_count(1)
+    expect(page.locator("#answers")).to_be_visible()

@@ -200,3 +200,32 @@ def test_prefetching_keeps_order_and_raises_in_its_place():
         with pytest.raises(ZeroDivisionError):
             got.extend(prefetch(half, range(6), workers=workers, ahead=3))
         assert got == [1 / 3, 1 / 2, 1.0]
+
+
+def test_uncertainty_is_measured_in_bits_and_on_the_mirrored_pair(model, files):
+    plain, whole = list(propose(model, files)), list(propose(model, files, flips=True))
+    for bare, one in zip(plain, whole, strict=True):
+        assert bare.flip_disagreement is None
+        assert (bare.mask == one.mask).all()
+        assert bare.entropy == one.entropy
+        assert 0.0 < one.entropy < 1.001
+        # with two classes the entropy bounds the mean of max(p, 1 - p) from both sides
+        assert one.entropy >= 2 * (1 - one.score) - 1e-3
+        assert 0.0 <= one.flip_disagreement <= 1.0
+
+
+def test_what_is_symmetric_does_not_disagree_with_its_mirror_image(files):
+    class Level(RefSel):
+        """Certain of the upper half, whatever it is shown."""
+
+        def forward(self, first, _reference):
+            rows = torch.linspace(30, -30, first.shape[2])[None, None, :, None]
+            margin = rows.expand(len(first), 1, *first.shape[2:])
+            return torch.cat([-margin / 2, margin / 2], 1)
+
+    config = RefSelConfig(
+        encoder="tu-test_resnet", decoder_channels=(8, 8, 8, 8, 8), working_size=64
+    )
+    for one in propose(Level(config), files, flips=True):
+        assert one.flip_disagreement == 0.0
+        assert one.entropy < 0.3

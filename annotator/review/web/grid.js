@@ -12,6 +12,7 @@ const DIGITS = "34567890";
 const byId = (id) => document.getElementById(id);
 const box = byId("cards");
 const filters = byId("filters");
+const choices = [...document.querySelectorAll("[data-answer]")];
 const ticks = [...document.querySelectorAll(".conflicts input")];
 
 /** Pages by number: {cards, next}; the one after the current one is fetched before it is asked for. */
@@ -139,9 +140,9 @@ function dress(node, card, index) {
   const decided = card.status in WORDS;
   node.className = ["card", card.status, card.fresh ? "decided" : "", card.failed ? "failed" : ""].join(" ");
   node.querySelector(".words").textContent = card.conflicts.join(" ");
-  node.querySelector(".state").textContent = card.failed ? "not saved" : WORDS[card.status] ?? "";
+  node.querySelector(".state").textContent = card.failed ? "not saved" : WORDS[card.status] ?? (disputed(card) ? "1 ≠ 2" : "");
   const conflicts = card.conflicts.length ? `conflicts ${card.conflicts.join(", ")}` : "no conflicts";
-  const state = card.failed ? `not saved: ${card.failed}` : decided ? card.status : "proposed";
+  const state = card.failed ? `not saved: ${card.failed}` : decided || disputed(card) ? card.status : "proposed";
   node.setAttribute(
     "aria-label",
     `${index + 1} of ${cards().length || SIZE}: ${card.identity}, ${state}, score ${number(card.score)}, ${conflicts}`,
@@ -157,7 +158,7 @@ function redraw(card) {
 
 /** The three pictures of a pair, decoded before they are needed. */
 function faces(card) {
-  const name = `${card.key} ${card.mask}`;
+  const name = `${card.key} ${card.mask} ${card.choice ?? ""}`;
   let found = pictures.get(name);
   if (!found) {
     const picture = (path, alt) => {
@@ -168,13 +169,41 @@ function faces(card) {
     found = {
       gt: picture("gt.jpg", "ground truth"),
       bare: picture("ref.jpg", "reference"),
-      masked: card.mask && picture(`mask/${card.mask}.jpg`, "reference with mask; conflicts are red"),
+      masked: answerPath(card) ? picture(answerPath(card), card.choice ? `reference with the mask chosen: ${card.choice}` : "where the two masks differ")
+        : card.mask && picture(`mask/${card.mask}.jpg`, "reference with mask; conflicts are red"),
     };
     if (pictures.size > 60) pictures.delete(pictures.keys().next().value);
   }
   pictures.delete(name);
   pictures.set(name, found);
   return found;
+}
+
+/** Two annotators differ, and nobody has had the last word. */
+const disputed = (card) => card.status === "adjudicate" && card.answers.length === 2;
+
+/** What is shown of two answers: their difference, one of them, or what becomes of both. */
+function answerPath(card) {
+  if (card.answers.length !== 2) return null;
+  const [first, second] = card.answers.map((one) => one.mask);
+  if (card.choice === "first" && first) return `mask/${first}.jpg`;
+  if (card.choice === "second" && second) return `mask/${second}.jpg`;
+  if (!first || !second) return null;
+  return card.choice ? `merged/${card.choice}/${first}/${second}.jpg` : `difference/${first}/${second}.jpg`;
+}
+
+function choose(choice) {
+  const card = current();
+  if (!card || card.answers.length !== 2) return;
+  const index = ["first", "second"].indexOf(choice);
+  const answers = index < 0 ? card.answers : [card.answers[index]];
+  if (answers.some((one) => one.status === "rejected")) {
+    return notice(index < 0 ? "One of the two rejected the pair: there is nothing to merge." : "This one rejected the pair: X follows.");
+  }
+  card.choice = choice;
+  const union = new Set(answers.flatMap((one) => one.conflicts));
+  card.conflicts = ticks.map((one) => one.value).filter((one) => union.has(one));
+  redraw(card);
 }
 
 function drawFocus() {
@@ -184,12 +213,16 @@ function drawFocus() {
   const { gt, bare, masked } = faces(card);
   byId("gt").replaceChildren(gt);
   byId("ref").replaceChildren(showMask && masked ? masked : bare);
-  byId("ref-caption").textContent = showMask && masked ? "reference with mask" : "reference";
+  const differing = card.answers.length === 2 && !card.choice;
+  const over = differing ? "where the two differ" : "reference with mask";
+  byId("ref-caption").textContent = showMask && masked ? over : "reference";
   const round = card.round === null ? "no proposal" : `round ${card.round}`;
   byId("facts").textContent = `${card.identity} · ${round} · score ${number(card.score, 3)}`;
   const verdict = byId("verdict");
   verdict.className = `verdict ${card.status}`;
   verdict.textContent = card.failed ? "not saved" : WORDS[card.status] ?? "";
+  byId("answers").hidden = card.answers.length !== 2;
+  for (const button of choices) button.setAttribute("aria-pressed", button.dataset.answer === card.choice);
   for (const tick of ticks) tick.checked = card.conflicts.includes(tick.value);
 }
 
@@ -255,10 +288,11 @@ function decide(act) {
   if (!card) return;
   if (!reviewer) return void askName();
   if (act === "accept" && !card.mask) return notice("There is no mask to accept: paint one on the brush page.");
-  const said = [act, ...card.conflicts].join(" ");
+  if (act === "accept" && card.answers.length === 2 && !card.choice) return notice("Choose first: 1, 2, K (what both keep) or E (what either keeps).");
+  const said = [act, card.choice ?? "", ...card.conflicts].join(" ");
   if (card.said === said) return step(1); // once more the same is no further decision
   const click = clickId();
-  const before = { status: card.status, conflicts: card.conflicts, fresh: card.fresh, said: card.said };
+  const before = { status: card.status, conflicts: card.conflicts, fresh: card.fresh, said: card.said, choice: card.choice };
   undoable.push({ click, card, before, page, cursor });
   card.status = act === "reject" ? "rejected" : card.proposed ? "accepted" : "adjusted";
   card.fresh = true;
@@ -266,9 +300,17 @@ function decide(act) {
   card.click = click;
   card.said = said;
   const seconds = Math.round((performance.now() - since) / 10) / 100;
-  outbox.add({ click, act, pair: card.key, mask: card.mask, conflicts: card.conflicts, seconds });
+  outbox.add({ click, pair: card.key, conflicts: card.conflicts, seconds, ...what(card, act) });
   redraw(card);
   step(1);
+}
+
+/** What is decided: the mask that is shown, one of two answers, or a mask made of both. */
+function what(card, act) {
+  if (act !== "accept" || !card.choice) return { act, mask: card.mask };
+  const [first, second] = card.answers.map((one) => one.mask);
+  if (card.choice === "first" || card.choice === "second") return { act, mask: card.choice === "first" ? first : second };
+  return { act: "merge", how: card.choice, mask: first, other: second };
 }
 
 function undo() {
@@ -350,6 +392,10 @@ const keys = {
   u: acts.undo,
   m: acts.mask,
   h: acts.history,
+  1: () => choose("first"),
+  2: () => choose("second"),
+  k: () => choose("both"),
+  e: () => choose("either"),
   "?": acts.help,
   " ": acts.large,
   f: () => filters.elements.status.focus(),
@@ -381,6 +427,7 @@ addEventListener("keydown", (event) => {
 for (const button of document.querySelectorAll("[data-act]")) {
   button.addEventListener("click", () => acts[button.dataset.act]());
 }
+for (const button of choices) button.addEventListener("click", () => choose(button.dataset.answer));
 for (const box of ticks) box.addEventListener("change", () => tick(box.value));
 byId("next-page").addEventListener("click", () => show(page + 1, 0));
 byId("previous-page").addEventListener("click", () => page > 0 && show(page - 1, 0));

@@ -109,6 +109,36 @@ function drawPeople(now) {
   byId("people").replaceChildren(table);
 }
 
+const called = (name) => name.replace(/^review:/, "").replace(/^label-studio:/, "Label Studio user ");
+
+/** Annotators, and then scenarios, one line each; what is under a threshold stands out. */
+function drawQuality(id, rows, quality, empty) {
+  if (!rows.length) return byId(id).replaceChildren(nothing(empty));
+  const cell = (value, name = "n") => element("td", { class: name }, value);
+  const low = (value, least) => cell(number(value), value !== null && value < least ? "n low" : "n");
+  const line = (row, name) => element("tr", {}, cell(name, ""), cell(count(row.answers)), cell(`${Math.round((100 * row.agreed) / row.answers)} %`),
+    low(row.iou, quality.least_iou), cell(number(row.boundary_f)), low(row.kappa, quality.least_kappa));
+  const head = (name) => element("tr", {}, ...[name, "answers", "same", "IoU", "boundary F", "kappa"].map((word, index) => element("th", { class: index ? "n" : "", scope: "col" }, word)));
+  const people = rows.filter((row) => row.scenario === "all");
+  const scenarios = rows.filter((row) => row.annotator === "all" && row.scenario !== "all");
+  byId(id).replaceChildren(element("table", {},
+    element("tbody", {}, head("who"), ...people.map((row) => line(row, called(row.annotator))),
+      ...(scenarios.length ? [head("scenario"), ...scenarios.map((row) => line(row, row.scenario.replace("_", " and ")))] : []))));
+}
+
+function drawGold({ quality }) {
+  drawQuality("gold", quality.gold, quality, quality.gold_answers
+    ? `${count(quality.gold_answers)} pairs are gold; nobody has answered one yet.` : "No gold answers yet: engine quality gold makes some.");
+}
+
+function drawAgreement({ quality }) {
+  drawQuality("agreement", quality.agreement, quality, "No pair has two annotators' answers yet.");
+  if (quality.adjudicate) {
+    byId("agreement").append(element("p", {}, element("a", { href: "/review?status=adjudicate&order=recent" },
+      `${count(quality.adjudicate)} to adjudicate`)));
+  }
+}
+
 async function refresh() {
   try {
     const response = await fetch("/progress/numbers", { headers: tag ? { "If-None-Match": tag } : {}, cache: "no-store" });
@@ -124,6 +154,8 @@ async function refresh() {
       drawSeconds(now);
       drawCounts("scenarios", now.scenarios, "reviewed pairs by scenario");
       drawCounts("conflicts", now.conflicts, "reviewed pairs by conflict", { name: "none", value: now.without_conflict });
+      drawGold(now);
+      drawAgreement(now);
       drawPeople(now);
     }
     byId("fresh").textContent = `up to date at ${new Date().toLocaleTimeString("en-GB")}`;
