@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
@@ -58,6 +60,11 @@ class Connection(httpx.Client):
             ) from error
         self._check(response, asked)
         return response
+
+    def server_time(self) -> datetime:
+        """The time that the server gives with its answers, to the second; this machine's without."""
+        date = self.get(f"{self._server}/api/version").headers.get("Date")
+        return parsedate_to_datetime(date) if date else datetime.now(UTC)
 
     def _check(self, response: httpx.Response, asked: str) -> None:
         status = response.status_code

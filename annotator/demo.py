@@ -15,8 +15,8 @@ from pathlib import Path
 from annotator.demo_report import write_report
 from annotator.kept_process import KeptProcess
 from annotator.scripted import annotate_all
-from annotator.server import ServerError
-from annotator.workplace import connect, login_line, open_address
+from annotator.server import ServerError, check_label_studio
+from annotator.workplace import connect, label_studio_command, login_line, open_address
 from dataset_engine.progress import console, progress_bar
 from dataset_engine.settings import Settings
 from dataset_engine.store import Store
@@ -47,7 +47,12 @@ def run_demo(settings: Settings, out: Path, *, stay: bool, size: DemoSize | None
 
     Returns:
         The page with pictures and figures.
+
+    Raises:
+        ServerError: there is no Label Studio, and none can be started.
     """
+    if settings.label_studio_url is None:  # said now, and not after minutes of rendering
+        check_label_studio(label_studio_command(settings))
     size = size or DemoSize()
     begun = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)

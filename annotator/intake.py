@@ -16,6 +16,7 @@ from sqlalchemy import select
 
 from annotator.results import AnnotationError, parse_annotation
 from dataset_engine.store import Store
+from dataset_engine.store.comparing import compare_answers
 from dataset_engine.store.queries import latest_proposal
 from dataset_engine.store.reviews import (
     Decision,
@@ -67,9 +68,7 @@ def take_annotation(
         UnknownTaskError: the task is not one that the engine sent.
         AnnotationError: there is no id, no task or no time in it.
     """
-    number = number_in(annotation, "id")
-    task = number_in(annotation, "task")
-    updated_at = _time(annotation)
+    number, task, updated_at = checked_annotation(annotation)
     with store.reading() as session:
         row = session.execute(
             select(Pair.id, Image.region_sha256)
@@ -114,7 +113,18 @@ def take_annotation(
             detail=detail,
         ),
     )
+    if recorded.new:
+        compare_answers(store, pair_id)
     return Taken(recorded, detail)
+
+
+def checked_annotation(annotation: Mapping[str, Any]) -> tuple[int, int, datetime]:
+    """An annotation's id, its task's id and the time of its last change.
+
+    Raises:
+        AnnotationError: one of them is not in it.
+    """
+    return number_in(annotation, "id"), number_in(annotation, "task"), _time(annotation)
 
 
 def take_deletion(store: Store, project_id: int, annotation: int, source: Source) -> Taken:
@@ -151,6 +161,29 @@ def project_row(store: Store, server: str, project: int, made_at: datetime | Non
             session.add(row)
             session.flush()
         return row.id
+
+
+def known_project(store: Store, server: str, project: int) -> int:
+    """The row id of a Label Studio project that this engine made.
+
+    Args:
+        store: the store.
+        server: see `AnnotationProject.server`.
+        project: Label Studio's project id.
+
+    Raises:
+        UnknownTaskError: it is another one.
+    """
+    with store.reading() as session:
+        row = session.scalars(
+            select(AnnotationProject.id)
+            .where(AnnotationProject.server == server, AnnotationProject.project == project)
+            .order_by(AnnotationProject.id.desc())
+            .limit(1)
+        ).first()
+    if row is None:
+        raise UnknownTaskError(f"project {project} is not one of this engine's")
+    return row
 
 
 def number_in(fields: Mapping[str, Any], name: str) -> int:

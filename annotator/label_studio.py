@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from importlib.resources import files
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +18,8 @@ from label_studio_sdk.core.api_error import ApiError
 from label_studio_sdk.types import ImportApiRequest, LseTask, PredictionRequest
 
 from annotator.connection import Connection, LabelStudioError, refused_token
+from annotator.project_form import project_settings
+from annotator.secrets import SERVICE_USER
 
 SECRET_HEADER = "X-Refstar-Secret"  # noqa: S105 - the name of a header
 WEBHOOK_ACTIONS = (
@@ -71,7 +72,8 @@ class PredictionData:
     Attributes:
         task: Label Studio's task id.
         model_version: version of the model; one prediction per task and version.
-        score: priority of the task in the labelling stream, lowest first.
+        score: place of the task in the labelling stream, lowest first; Label Studio drops a prediction
+            whose score is not in [0, 1] without a word.
         result: regions, see `annotator.results.proposal_result`.
     """
 
@@ -84,11 +86,6 @@ class PredictionData:
 def image_url(relative: str) -> str:
     """URL of a local file, for a path relative to the server's document root."""
     return f"/data/local-files/?d={quote(relative)}"
-
-
-def labelling_config() -> str:
-    """The labelling interface, as Label Studio keeps it: without white space around it."""
-    return files("annotator").joinpath("labelling.xml").read_text(encoding="utf-8").strip()
 
 
 class LabelStudio:
@@ -111,6 +108,7 @@ class LabelStudio:
     ) -> None:
         self.url = url.rstrip("/")
         self._connection = Connection(self.url, transport=transport)
+        self._mended: set[str] = set()
         try:
             self._sdk = label_studio_sdk.LabelStudio(
                 # Without the slash, personal tokens are renewed outside of a path prefix.
@@ -157,27 +155,37 @@ class LabelStudio:
         Returns:
             Label Studio's project id.
         """
-        wanted: dict[str, Any] = {
-            "label_config": labelling_config(),
-            "show_collab_predictions": True,
-            "sampling": "Uncertainty sampling",
-            # Proposals are imported in batches: opening a list must not wait for a model.
-            "evaluate_predictions_automatically": False,
-            "maximum_annotations": 1,
-            "show_skip_button": True,
-            "enable_empty_annotation": True,
-        }
+        wanted = project_settings()
         found = self._sdk.projects.list(
             **({"title": title} if number is None else {"ids": str(number)})
         )
         # Without a count, the SDK asks for pages until one is refused.
         for project in islice(found, found.response.count):
             if project.title == title if number is None else project.id == number:
-                changed = {k: v for k, v in wanted.items() if getattr(project, k) != v}
-                if changed:
-                    self._sdk.projects.update(project.id, **changed)
+                self._mend(project)
                 return int(project.id)
         return int(self._sdk.projects.create(title=title, **wanted).id)
+
+    def mend_project(self, project: int) -> tuple[str, ...]:
+        """Bring a project to the engine's settings.
+
+        Returns:
+            What was found changed since this client was made, by Label Studio's names.
+        """
+        self._mend(self._sdk.projects.get(project))
+        mended, self._mended = tuple(sorted(self._mended)), set()
+        return mended
+
+    def _mend(self, project: Any) -> None:  # noqa: ANN401 - the SDK has several types for it
+        wanted = project_settings()
+        changed = {k: v for k, v in wanted.items() if getattr(project, k) != v}
+        if changed:
+            self._sdk.projects.update(project.id, **changed)
+            self._mended |= set(changed)
+
+    def people(self) -> frozenset[int]:
+        """Ids of the server's users."""
+        return frozenset(int(user.id) for user in self._sdk.users.list())
 
     def ensure_storage(self, project: int, path: Path) -> int:
         """Allow the project's tasks to show the files below a folder of the server's machine.
@@ -224,10 +232,18 @@ class LabelStudio:
             webhooks.delete(other)
         return int(first)
 
-    def ensure_backend(self, project: int, url: str, *, interactive: bool = False) -> int:
+    def ensure_backend(
+        self, project: int, url: str, password: str | None = None, *, interactive: bool = False
+    ) -> int:
         """Connect the project to the pre-annotation service, which must be running.
 
         Call `ensure_webhook` afterwards too when the service's address may have changed.
+
+        Args:
+            project: Label Studio's project id.
+            url: the service's base URL.
+            password: what Label Studio sends along with each request; None for nothing.
+            interactive: whether clicks in the labelling page are sent to the service.
 
         Returns:
             Label Studio's ML backend id.
@@ -238,9 +254,12 @@ class LabelStudio:
             "title": BACKEND_TITLE,
             "is_interactive": interactive,
         }
+        if password is not None:
+            wanted |= {"auth_method": "BASIC_AUTH", "basic_auth_user": SERVICE_USER}
+            wanted["basic_auth_pass"] = password  # never told back, so it is always set anew
         for backend in self._sdk.ml.list(project=project):
             if backend.url == url or backend.title == BACKEND_TITLE:
-                if any(getattr(backend, name) != value for name, value in wanted.items()):
+                if any(getattr(backend, name, None) != value for name, value in wanted.items()):
                     self._sdk.ml.update(backend.id, **wanted)
                 return int(backend.id)
         return int(self._sdk.ml.create(**wanted).id)
@@ -252,6 +271,26 @@ class LabelStudio:
         """
         self._sdk.projects.update(project, model_version=version)
 
+    def clock(self) -> datetime:
+        """What time it is for the server, to the second: its changes carry its own times."""
+        return self._connection.server_time()
+
+    def task_count(self, project: int) -> int:
+        """How many tasks a project has."""
+        return int(self._sdk.projects.get(project).task_number or 0)
+
+    def set_done(self, task: int, done: bool) -> None:
+        """Have a task offered to annotators no more, or again; nothing else about it changes."""
+        self._sdk.tasks.update(
+            str(task), request_options={"additional_body_parameters": {"is_labeled": done}}
+        )
+
+    def set_overlap(self, task: int, people: int) -> None:
+        """Have a task offered to so many people, once each."""
+        self._sdk.tasks.update(
+            str(task), request_options={"additional_body_parameters": {"overlap": people}}
+        )
+
     def task_ids(self, project: int) -> dict[str, int]:
         """Task ids of the project's pairs, by pair; tasks without a pair are left out."""
         found: dict[str, int] = {}
@@ -262,9 +301,19 @@ class LabelStudio:
         return found
 
     def import_tasks(
-        self, project: int, tasks: Sequence[TaskData], progress: Progress | None = None
+        self,
+        project: int,
+        tasks: Sequence[TaskData],
+        progress: Progress | None = None,
+        answers: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     ) -> list[int]:
         """Make the tasks that are not there yet.
+
+        Args:
+            project: Label Studio's project id.
+            tasks: the tasks.
+            progress: told how many are done.
+            answers: annotations that new tasks come with, by pair.
 
         Returns:
             Task ids, in the order of the tasks given.
@@ -274,7 +323,12 @@ class LabelStudio:
         if progress:
             progress(len(tasks) - len(missing))
         for batch in _batches(list(missing.values())):
-            request = [ImportApiRequest(data=asdict(task)) for task in batch]
+            request = [
+                ImportApiRequest(
+                    data=asdict(task), annotations=[*map(dict, (answers or {}).get(task.pair, ()))]
+                )
+                for task in batch
+            ]
             self._sdk.projects.import_tasks(project, request=request)
             if progress:
                 progress(len(batch))
@@ -326,6 +380,10 @@ class LabelStudio:
                 progress(len(batch))
         return stored
 
+    def delete_task(self, task: int) -> None:
+        """Delete a task, with its annotations and predictions."""
+        self._sdk.tasks.delete(task)
+
     def task(self, task: int) -> dict[str, Any]:
         """A whole task, with its data, annotations and predictions."""
         found: dict[str, Any] = self._sdk.tasks.get(task).dict()
@@ -342,11 +400,17 @@ class LabelStudio:
                 few seconds before it); all tasks otherwise.
 
         Yields:
-            Tasks with ``id``, ``data`` and ``annotations``, by ascending id.
+            Tasks with ``id``, ``data``, ``is_labeled`` (whether they are offered no more) and
+            ``annotations``, by ascending id.
         """
-        include = ("data", "annotations", *_ANNOTATION_FIELDS)
+        include = ("data", "is_labeled", "annotations", *_ANNOTATION_FIELDS)
         for task in self._tasks(project, include=include, page=PAGE, since=since):
-            yield {"id": task.id, "data": task.data, "annotations": task.annotations}
+            yield {
+                "id": task.id,
+                "data": task.data,
+                "is_labeled": task.is_labeled,
+                "annotations": task.annotations,
+            }
 
     def annotations(self, project: int, since: datetime | None = None) -> Iterator[dict[str, Any]]:
         """Annotations of `changed_tasks`, skips included, as a webhook would carry them."""

@@ -17,17 +17,18 @@ class LockHeldError(RuntimeError):
 
 
 @contextmanager
-def held(path: Path, busy: str) -> Iterator[None]:
+def held(path: Path, busy: str, patience: float = PATIENCE_SECONDS) -> Iterator[None]:
     """Hold a lock file while the block runs.
 
     Args:
         path: the file; made if need be.
         busy: what to say when another process holds it.
+        patience: seconds that are waited for it.
 
     Raises:
         LockHeldError: another process holds it.
     """
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + patience
     with path.open("wb") as lock:
         while True:
             try:

@@ -8,11 +8,12 @@ from rich.table import Table
 
 from annotator.rounds import RoundReport
 from annotator.sync import SyncReport
+from dataset_engine.cold_start.rule import RULE_VERSION
 from dataset_engine.reports import EXAMPLES, share
 
 
 def round_table(report: RoundReport) -> RenderableType:
-    """The scores of a round's U-Net beside the all-ones mask, and what was proposed."""
+    """The scores of a round's U-Net beside the rule and the all-ones mask, and what was proposed."""
     parts: list[RenderableType] = []
     if report.metrics:
         pairs = report.metrics["unet"]["pairs"]
@@ -24,7 +25,10 @@ def round_table(report: RoundReport) -> RenderableType:
             "conflict precision",
             title=f"{report.model_version}: {pairs} pairs of held-out identities",
         )
-        for name, label in (("unet", report.model_version), ("all_ones", "all ones")):
+        rows = (("unet", report.model_version), ("rule", RULE_VERSION), ("all_ones", "all ones"))
+        for name, label in rows:
+            if name not in report.metrics:
+                continue
             row = report.metrics[name]
             table.add_row(
                 label,
@@ -51,6 +55,17 @@ def sync_line(report: SyncReport) -> RenderableType:
     found = f"{report.annotations} annotations on the server"
     changes = f"{report.recorded} new or changed here, {report.deleted} deleted there"
     parts: list[RenderableType] = [f"{found}: {changes}"]
+    restored = report.restored
+    if restored.tasks:
+        parts.append(
+            f"[yellow]{restored.tasks} tasks had been deleted there[/]: they are back, with "
+            f"{restored.answers} answers"
+        )
+    if restored.settings:
+        parts.append(
+            f"[yellow]the project had been edited there[/] ({', '.join(restored.settings)}): it is as "
+            "it was"
+        )
     if report.foreign:
         parts.append(f"{report.foreign} belong to tasks that this engine did not send")
     parts += [

@@ -10,6 +10,9 @@ from pathlib import Path
 
 from annotator.server import Credentials
 
+SERVICE_USER = "refstar"
+"""The name that goes with the service's password; it is no secret."""
+
 
 @dataclass(frozen=True, repr=False)
 class HomeSecrets:
@@ -20,12 +23,16 @@ class HomeSecrets:
         webhook_secret: value of the webhook's secret header.
         review_password: what people sign in to the review pages with.
         session_secret: signs their sessions and sign-in links; another one ends them all.
+        service_password: what Label Studio asks the pre-annotation service with.
+        metrics_token: what a program that watches the service reads `/metrics` with.
     """
 
     credentials: Credentials
     webhook_secret: str
     review_password: str
     session_secret: str
+    service_password: str
+    metrics_token: str
 
 
 VARIABLES = {
@@ -35,7 +42,20 @@ VARIABLES = {
     "webhook_secret": "REFSTAR_WEBHOOK_SECRET",
     "review_password": "REFSTAR_REVIEW_PASSWORD",
     "session_secret": "REFSTAR_SESSION_SECRET",
+    "service_password": "REFSTAR_SERVICE_PASSWORD",
+    "metrics_token": "REFSTAR_METRICS_TOKEN",
 }
+
+
+def new_secrets() -> dict[str, str]:
+    """A random value for each name in `VARIABLES`."""
+    return asdict(Credentials.generate()) | {
+        "webhook_secret": secrets.token_urlsafe(32),
+        "review_password": secrets.token_urlsafe(12),
+        "session_secret": secrets.token_urlsafe(32),
+        "service_password": secrets.token_urlsafe(32),
+        "metrics_token": secrets.token_urlsafe(32),
+    }
 
 
 def home_secrets(home: Path) -> HomeSecrets:
@@ -56,12 +76,7 @@ def home_secrets(home: Path) -> HomeSecrets:
                 f"{path} is damaged ({error}): restore it, or delete it and set a new password "
                 "in Label Studio"
             ) from error
-    fresh = asdict(Credentials.generate()) | {
-        "webhook_secret": secrets.token_urlsafe(32),
-        "review_password": secrets.token_urlsafe(12),
-        "session_secret": secrets.token_urlsafe(32),
-    }
-    if missing := {k: v for k, v in fresh.items() if k not in kept}:
+    if missing := {k: v for k, v in new_secrets().items() if k not in kept}:
         kept |= missing
         _write_private(path, json.dumps(kept, indent=2))
     given = {

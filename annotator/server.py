@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self
 
 import httpx
+from sqlalchemy import make_url
 
 from annotator.kept_process import KeptProcess
 
@@ -20,12 +21,15 @@ HOST = "127.0.0.1"
 START_SECONDS = 240.0
 """A first start migrates an empty database: half a minute on a fast machine."""
 
+LABEL_STUDIO_VERSION = "1.23.2"
+"""The version that everything here was tested with."""
+
 _SETTINGS_FOLDER = Path(__file__).with_name("label_studio_server")
 # Loopback is where the pre-annotation service is; everything else that is private stays banned.
 _BANNED_SUBNETS = (
     "0.0.0.0/8,10.0.0.0/8,169.254.0.0/16,172.16.0.0/12,192.168.0.0/16,::1/128,fc00::/7,fe80::/10"
 )
-_FOREIGN_PREFIXES = ("PYTHON", "VIRTUAL_ENV", "DJANGO", "LABEL_STUDIO_", "LOCAL_FILES_")
+_FOREIGN_PREFIXES = ("PYTHON", "VIRTUAL_ENV", "DJANGO", "LABEL_STUDIO_", "LOCAL_FILES_", "POSTGRE")
 
 
 class ServerError(RuntimeError):
@@ -63,6 +67,9 @@ class LabelStudioServer:
         document_root: folder whose subfolders may be registered as local storages.
         credentials: first user; fixed for good by the first start with this data folder.
         port: port on loopback; None for a free one.
+        database_url: a PostgreSQL database, as ``postgresql://user:password@host/name``; None for a
+            SQLite file in the data folder.
+        public_url: how people reach the server through a proxy; None without one.
         report: called about once a second during a start with a line to show.
     """
 
@@ -74,6 +81,8 @@ class LabelStudioServer:
         credentials: Credentials,
         *,
         port: int | None = None,
+        database_url: str | None = None,
+        public_url: str | None = None,
         report: Callable[[str], None] | None = None,
     ) -> None:
         self.command = command
@@ -81,6 +90,8 @@ class LabelStudioServer:
         self.document_root = document_root.absolute()
         self.credentials = credentials
         self._wanted_port = port
+        self._database = _database_variables(database_url)
+        self._public_url = public_url
         self._report = report or _say_nothing
         self._port: int | None = None
         self._process: KeptProcess | None = None
@@ -111,11 +122,7 @@ class LabelStudioServer:
         """
         if self.running:
             return
-        if not self.command.is_file():
-            raise ServerError(
-                f"{self.command}: no Label Studio here; install it with `make install`, or"
-                " name its program in REFSTAR_LABEL_STUDIO_COMMAND"
-            )
+        check_label_studio(self.command)
         self._port = _claim_port(self._wanted_port)
         self.data.mkdir(parents=True, exist_ok=True)
         self.document_root.mkdir(parents=True, exist_ok=True)
@@ -158,7 +165,9 @@ class LabelStudioServer:
             "PYTHONUNBUFFERED": "1",
             "DJANGO_SETTINGS_MODULE": "ls_settings",
             "LABEL_STUDIO_BASE_DATA_DIR": str(self.data),
-            "LABEL_STUDIO_HOST": self.url,
+            "LABEL_STUDIO_HOST": self._public_url or self.url,
+            # without it, no form that comes through a proxy with TLS is taken
+            "CSRF_TRUSTED_ORIGINS": self._public_url or self.url,
             "LABEL_STUDIO_USERNAME": self.credentials.username,
             "LABEL_STUDIO_PASSWORD": self.credentials.password,
             "LABEL_STUDIO_USER_TOKEN": self.credentials.token,
@@ -173,6 +182,7 @@ class LabelStudioServer:
             "WEBHOOK_TIMEOUT": "5",
             "LOCAL_FILES_SERVING_ENABLED": "true",
             "LOCAL_FILES_DOCUMENT_ROOT": str(self.document_root),
+            **self._database,
         }
 
     def _wait(self) -> None:
@@ -205,6 +215,41 @@ class LabelStudioServer:
     def _log_tail(self) -> str:
         lines = self.log.read_text(errors="replace").splitlines()[-15:]
         return f"the end of {self.log}:\n" + "\n".join(lines)
+
+
+def check_label_studio(command: Path) -> None:
+    """See that there is a Label Studio to start.
+
+    Raises:
+        ServerError: there is none; the message says how to get one.
+    """
+    if not command.is_file():
+        raise ServerError(
+            f"{command}: no Label Studio here. It needs an environment of its own: `make install` in a "
+            "checkout, or `python3 -m venv .venv-label-studio && .venv-label-studio/bin/pip install "
+            f"label-studio=={LABEL_STUDIO_VERSION}` in this folder; or name its program in "
+            "REFSTAR_LABEL_STUDIO_COMMAND"
+        )
+
+
+def _database_variables(url: str | None) -> dict[str, str]:
+    if url is None:
+        return {"DJANGO_DB": "sqlite"}
+    parts = make_url(url)
+    if parts.get_backend_name() != "postgresql":
+        raise ServerError(
+            "REFSTAR_LABEL_STUDIO_DATABASE_URL has to begin with postgresql:// (Label Studio keeps a "
+            "SQLite file of its own when the variable is not set)"
+        )
+    socket_folder = parts.query.get("host", "localhost")
+    return {
+        "DJANGO_DB": "default",  # Label Studio's name for PostgreSQL
+        "POSTGRE_HOST": parts.host or str(socket_folder),
+        "POSTGRE_PORT": str(parts.port or 5432),
+        "POSTGRE_NAME": parts.database or "label_studio",
+        "POSTGRE_USER": parts.username or "label_studio",
+        "POSTGRE_PASSWORD": parts.password or "",
+    }
 
 
 def _say_nothing(_: str) -> None:

@@ -1,8 +1,8 @@
 """The pre-annotation service: Label Studio's ML-backend contract, and its webhook.
 
 ``/health``, ``/setup`` and ``/predict`` are what Label Studio calls; ``/webhook`` takes annotations in
-and answers once they are in the database. Nothing trains inside a request. `serve` adds the pages that
-people review with.
+and answers once they are in the inbox, from which they are recorded one after another. Nothing trains
+inside a request. `serve` adds the pages that people review with, and a sync every now and then.
 """
 
 from __future__ import annotations
@@ -10,34 +10,31 @@ from __future__ import annotations
 import hmac
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from functools import partial
+from typing import Any
 
 import uvicorn
-from fastapi import FastAPI, Header, HTTPException
+from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
-from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import select
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from annotator.backend_access import LOOPBACK, BackendAccess
 from annotator.body_limit import BodyLimit
-from annotator.intake import (
-    HOME_SERVER,
-    Taken,
-    UnknownTaskError,
-    number_in,
-    take_annotation,
-    take_deletion,
-)
+from annotator.inbox import Inbox
+from annotator.intake import HOME_SERVER, UnknownTaskError, known_project
 from annotator.label_studio import SECRET_HEADER
+from annotator.metrics import add_metrics
 from annotator.prediction import Predictor, TaskError
 from annotator.results import AnnotationError
+from annotator.review.access import Access
+from annotator.review.address import only_here, review_signer
 from annotator.review.application import add_review_pages
 from annotator.secrets import home_secrets
+from annotator.service_log import log_config
+from annotator.sync_timer import SyncTimer
+from annotator.webhook import apply_webhook, read_webhook
 from dataset_engine.settings import Settings
 from dataset_engine.store import Store
-from dataset_engine.store.reviews import Source
-from dataset_engine.store.tables import AnnotationProject
-
-SUBMITTED = ("ANNOTATION_CREATED", "ANNOTATION_UPDATED")
 
 
 class PredictRequest(BaseModel):
@@ -46,20 +43,17 @@ class PredictRequest(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     tasks: list[dict[str, Any]] = Field(max_length=1000)
+    project: str = Field("", pattern=r"^([0-9]{1,9}(\.[0-9]*)?)?$")
+    params: dict[str, Any] | None = None
 
 
-class WebhookRequest(BaseModel):
-    """What Label Studio posts to `/webhook`."""
-
-    model_config = ConfigDict(extra="allow")
-
-    action: str
-    project: dict[str, Any]
-    annotation: dict[str, Any] | None = None
-    annotations: list[dict[str, Any]] = Field(default_factory=list, max_length=10_000)
-
-
-def create_app(store: Store, server: str, secret: str, body_limit: int) -> FastAPI:
+def create_app(
+    store: Store,
+    server: str,
+    secret: str,
+    body_limit: int,
+    access: BackendAccess = LOOPBACK,
+) -> FastAPI:
     """Build the service.
 
     Args:
@@ -67,110 +61,90 @@ def create_app(store: Store, server: str, secret: str, body_limit: int) -> FastA
         server: the Label Studio server whose webhooks are taken (see `AnnotationProject.server`).
         secret: value that the webhook's ``X-Refstar-Secret`` header must have.
         body_limit: largest request body, bytes.
+        access: who may ask for proposals; everybody where only this machine can reach the service.
     """
     predictor = Predictor(store)
+    inbox = Inbox(store.home / "inbox", partial(apply_webhook, store, server))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await run_in_threadpool(predictor.warm_up)
+        inbox.start()
         yield
+        await run_in_threadpool(inbox.close)
 
     # a description of the service is nobody's business, and its page would load foreign scripts
     app = FastAPI(title="RefSTAR pre-annotation service", lifespan=lifespan, openapi_url=None)
     app.add_middleware(BodyLimit, limit=body_limit)
+    app.state.inbox = inbox
 
-    @app.get("/health")
+    @app.get("/health", dependencies=[Depends(access.may_ask_for_health)])
     def health() -> dict[str, str]:
+        """Whether the service is up, and which model version proposes."""
         return {"status": "UP", "model_version": predictor.model_version()}
 
-    @app.post("/setup")
+    @app.post("/setup", dependencies=[Depends(access.may_ask)])
     def setup() -> dict[str, str]:
+        """Take the backend in: the model version, as Label Studio asks for it."""
         return {"model_version": predictor.model_version()}
 
-    @app.post("/predict")
+    @app.post("/predict", dependencies=[Depends(access.may_ask)])
     def predict(request: PredictRequest) -> dict[str, Any]:
+        """A proposal for each task, in order."""
         try:
-            return {"results": predictor.predict(request.tasks)}
+            if request.project:
+                # whoever makes a project of their own must not see faces of this one in it
+                known_project(store, server, int(request.project.partition(".")[0]))
+            return {"results": predictor.predict(request.tasks, request.params)}
+        except UnknownTaskError as error:
+            raise HTTPException(403, str(error)) from error
         except TaskError as error:
             raise HTTPException(422, str(error)) from error
 
-    @app.post("/webhook")
-    def webhook(
-        request: WebhookRequest,
-        x_refstar_secret: Annotated[str | None, Header(alias=SECRET_HEADER)] = None,
-    ) -> dict[str, Any]:
-        if not hmac.compare_digest((x_refstar_secret or "").encode(), secret.encode()):
+    @app.post("/webhook", status_code=202)
+    async def webhook(request: Request) -> dict[str, Any]:
+        """Take what people submitted, changed or deleted in Label Studio."""
+        given = request.headers.get(SECRET_HEADER, "")
+        if not hmac.compare_digest(given.encode(), secret.encode()):
             raise HTTPException(403, f"the {SECRET_HEADER} header is missing or wrong")
+        body = await request.body()
         try:
-            project_id = _project_id(store, server, number_in(request.project, "id"))
-            taken, refused = _take(store, project_id, request)
-        except UnknownTaskError as error:
-            raise HTTPException(404, str(error)) from error
+            await run_in_threadpool(read_webhook, body)
+        except ValidationError as error:
+            faults = error.errors(include_url=False, include_input=False, include_context=False)
+            raise HTTPException(422, faults) from error
         except AnnotationError as error:
             raise HTTPException(422, str(error)) from error
-        unusable = [one.unusable for one in taken if one.unusable]
-        if unusable or refused:
-            unknown = all(isinstance(error, UnknownTaskError) for error in refused)
-            detail = "; ".join([*unusable, *map(str, refused)])
-            raise HTTPException(404 if refused and unknown and not unusable else 422, detail)
-        return {
-            "taken": [{"new": one.recorded.new, "status": one.recorded.status} for one in taken]
-        }
+        await run_in_threadpool(inbox.put, body)
+        return {}
 
     return app
 
 
-def serve(store: Store, settings: Settings, host: str, port: int) -> None:
-    """Run the service until it is told to stop; access logs name paths, never headers or bodies."""
+def whole_service(store: Store, settings: Settings, host: str) -> FastAPI:
+    """Everything that `engine serve` answers: Label Studio, the review pages, `/metrics`.
+
+    Args:
+        store: the store.
+        settings: see `Settings`.
+        host: address that the service binds to: on any but loopback, people have to sign in.
+    """
     secrets = home_secrets(store.home)
     app = create_app(
         store,
         settings.label_studio_url or HOME_SERVER,
         secrets.webhook_secret,
         settings.body_limit,
+        BackendAccess(secrets.service_password, only_here(host, settings.review_url)),
     )
     add_review_pages(app, store, settings, secrets, host)
-    uvicorn.run(app, host=host, port=port, log_level="info")
+    watchers = Access(review_signer(secrets), host, settings.review_url)
+    add_metrics(app, store, watchers, secrets.metrics_token, app.state.inbox.waiting)
+    return app
 
 
-def _take(
-    store: Store, project_id: int, request: WebhookRequest
-) -> tuple[list[Taken], list[Exception]]:
-    """Take everything that a webhook brings; what is refused does not keep the rest from being taken."""
-    if request.action in SUBMITTED and request.annotation is not None:
-        items, take = [request.annotation], _take_submitted
-    elif request.action == "ANNOTATIONS_CREATED":
-        items, take = request.annotations, _take_submitted
-    elif request.action == "ANNOTATIONS_DELETED":
-        items, take = request.annotations, _take_deleted
-    else:
-        raise AnnotationError(f"action {request.action[:40]!r} is not one that the engine takes")
-    taken: list[Taken] = []
-    refused: list[Exception] = []
-    for item in items:
-        try:
-            taken.append(take(store, project_id, item))
-        except (UnknownTaskError, AnnotationError) as error:
-            refused.append(error)
-    return taken, refused
-
-
-def _take_submitted(store: Store, project_id: int, annotation: dict[str, Any]) -> Taken:
-    return take_annotation(store, project_id, annotation, Source.WEBHOOK)
-
-
-def _take_deleted(store: Store, project_id: int, annotation: dict[str, Any]) -> Taken:
-    return take_deletion(store, project_id, number_in(annotation, "id"), Source.WEBHOOK)
-
-
-def _project_id(store: Store, server: str, project: int) -> int:
-    with store.reading() as session:
-        row = session.scalars(
-            select(AnnotationProject.id)
-            .where(AnnotationProject.server == server, AnnotationProject.project == project)
-            .order_by(AnnotationProject.id.desc())
-            .limit(1)
-        ).first()
-    if row is None:
-        raise UnknownTaskError(f"project {project} is not one of this engine's")
-    return row
+def serve(store: Store, settings: Settings, host: str, port: int) -> None:
+    """Run the service until it is told to stop; access logs name paths, never headers or bodies."""
+    app = whole_service(store, settings, host)
+    with SyncTimer(store, settings):
+        uvicorn.run(app, host=host, port=port, log_config=log_config(settings))

@@ -26,6 +26,7 @@ from annotator.intake import HOME_SERVER, project_row
 from annotator.kept_process import KeptProcess
 from annotator.label_studio import LabelStudio
 from annotator.locks import held, is_held
+from annotator.offering import NOTHING_MIXED, Mix
 from annotator.review.address import needs_sign_in, pages_url
 from annotator.secrets import HomeSecrets, home_secrets
 from annotator.server import LabelStudioServer, ServerError
@@ -57,6 +58,8 @@ class Workplace:
         project: Label Studio's project id.
         project_id: row id of the project in the store.
         processes: what `open_workplace` started.
+        mix: what is mixed into the order in which pairs are offered.
+        public_url: how people reach the server through a proxy, or None.
     """
 
     studio: LabelStudio
@@ -64,11 +67,13 @@ class Workplace:
     project: int
     project_id: int
     processes: tuple[Running, ...] = ()
+    mix: Mix = NOTHING_MIXED
+    public_url: str | None = None
 
     @property
     def url(self) -> str:
         """The page on which people annotate."""
-        return f"{self.studio.url}/projects/{self.project}/data"
+        return f"{self.public_url or self.studio.url}/projects/{self.project}/data"
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,8 @@ def open_workplace(
                 store.served,
                 secrets.credentials,
                 port=settings.label_studio_port,
+                database_url=settings.label_studio_database_url,
+                public_url=settings.label_studio_public_url,
                 report=report,
             )
             url = stack.enter_context(server).url
@@ -173,7 +180,7 @@ def connect(store: Store, settings: Settings) -> Iterator[Workplace]:
     Raises:
         LabelStudioUnavailable: no workplace is open; the message says how to open one.
     """
-    url, token = settings.label_studio_url, _token(settings, store.home)
+    url, token = settings.label_studio_url, access_token(settings, store.home)
     if url is None:
         here = _read_open(store.home)
         if here is None:
@@ -185,7 +192,14 @@ def connect(store: Store, settings: Settings) -> Iterator[Workplace]:
     with LabelStudio(url, token) as studio:
         server = settings.label_studio_url or HOME_SERVER
         project, project_id = _project(store, settings, studio, server)
-        yield Workplace(studio, server, project, project_id)
+        yield Workplace(
+            studio,
+            server,
+            project,
+            project_id,
+            public_url=settings.label_studio_public_url,
+            mix=Mix.of(settings),
+        )
 
 
 def label_studio_command(settings: Settings) -> Path:
@@ -194,7 +208,7 @@ def label_studio_command(settings: Settings) -> Path:
         return settings.label_studio_command
     program = Path(".venv-label-studio", "bin", "label-studio")
     beside = Path(__file__).resolve().parent.parent / program
-    return program.absolute() if program.exists() else beside
+    return beside if beside.exists() and not program.exists() else program.absolute()
 
 
 def start_service(home: Path, settings: Settings) -> KeptProcess:
@@ -225,14 +239,23 @@ def start_service(home: Path, settings: Settings) -> KeptProcess:
 
 def _prepare(store: Store, settings: Settings, url: str, secrets: HomeSecrets) -> Workplace:
     server = settings.label_studio_url or HOME_SERVER
-    studio = LabelStudio(url, _token(settings, store.home))
+    studio = LabelStudio(url, access_token(settings, store.home))
     store.images.root.mkdir(parents=True, exist_ok=True)
     project, project_id = _project(store, settings, studio, server)
     studio.ensure_storage(project, store.images.root)
-    studio.ensure_backend(project, settings.resolved_service_url)
+    studio.ensure_backend(
+        project, settings.resolved_service_url, secrets.service_password, interactive=True
+    )
     hook = f"{settings.resolved_service_url}/webhook"
     studio.ensure_webhook(project, hook, secrets.webhook_secret)
-    return Workplace(studio, server, project, project_id)
+    return Workplace(
+        studio,
+        server,
+        project,
+        project_id,
+        public_url=settings.label_studio_public_url,
+        mix=Mix.of(settings),
+    )
 
 
 def _project(store: Store, settings: Settings, studio: LabelStudio, server: str) -> tuple[int, int]:
@@ -294,7 +317,8 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _token(settings: Settings, home: Path) -> str:
+def access_token(settings: Settings, home: Path) -> str:
+    """The token for Label Studio: the one that was given, or that of the home's own server."""
     if settings.label_studio_token is not None:
         return settings.label_studio_token.get_secret_value()
     return home_secrets(home).credentials.token

@@ -15,8 +15,9 @@ FRONTEND_SENTRY_DSN = None
 
 from label_studio.core.settings.label_studio import *  # noqa: E402, F403
 
-DATABASES["default"]["OPTIONS"] = {  # noqa: F405
-    "timeout": 30,
-    "transaction_mode": "IMMEDIATE",
-    "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
-}
+if DJANGO_DB == DJANGO_DB_SQLITE:  # noqa: F405
+    DATABASES["default"]["OPTIONS"] = {  # noqa: F405
+        "timeout": 30,
+        "transaction_mode": "IMMEDIATE",
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+    }

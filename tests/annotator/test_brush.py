@@ -41,6 +41,19 @@ def long_runs(draw: st.DrawFn) -> np.ndarray:
     return np.repeat(np.array(values), runs)[None]
 
 
+@st.composite
+def faces(draw: st.DrawFn) -> np.ndarray:
+    """Faces with a mouth, of any size and place, their edges and insides more or less ragged."""
+    height, width = draw(st.integers(16, 160)), draw(st.integers(16, 160))
+    y, x = np.mgrid[:height, :width]
+    middle, tall = draw(st.integers(0, height)), draw(st.integers(1, height))
+    centre, wide = draw(st.integers(0, width)), draw(st.integers(1, width))
+    face = ((x - centre) / wide) ** 2 + ((y - middle) / tall) ** 2 < 0.25
+    mouth = ((x - centre) / wide) ** 2 + ((y - middle) / tall - 0.2) ** 2 < 0.01
+    noise = np.random.default_rng(draw(st.integers(0, 99))).random((height, width))
+    return face & ~mouth & (noise >= draw(st.sampled_from([0.0, 0.02, 0.2, 0.5])))
+
+
 def bits_of(number: int, width: int) -> str:
     return f"{number:0{width}b}"
 
@@ -69,6 +82,13 @@ def editor_streams(draw: st.DrawFn) -> tuple[list[int], int, int]:
 
 @given(RANDOM_MASKS)
 def test_any_mask_is_encoded_as_the_sdk_does_and_comes_back(mask: np.ndarray) -> None:
+    rle = encode_mask(mask)
+    assert rle == sdk_encode(mask)
+    assert np.array_equal(decode_mask(rle, *mask.shape), mask)
+
+
+@given(faces())
+def test_smooth_and_ragged_faces_are_encoded_as_the_sdk_does(mask: np.ndarray) -> None:
     rle = encode_mask(mask)
     assert rle == sdk_encode(mask)
     assert np.array_equal(decode_mask(rle, *mask.shape), mask)

@@ -24,8 +24,8 @@ from annotator.label_studio import (
     PredictionData,
     TaskData,
     image_url,
-    labelling_config,
 )
+from annotator.project_form import labelling_config
 from annotator.results import parse_annotation, proposal_result, review_result
 from annotator.server import LabelStudioServer
 from dataset_engine.taxonomy import Axis, Conflict

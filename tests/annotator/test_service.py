@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -94,6 +95,15 @@ def post(client: TestClient, body: Any, secret: str | None = SECRET) -> Any:
     return client.post("/webhook", json=body, headers=headers)
 
 
+def take(client: TestClient, store: Store, body: Any) -> None:
+    """Post, and wait until it is taken out of the inbox."""
+    assert post(client, body).status_code == 202
+    deadline = time.monotonic() + 10
+    while list((store.home / "inbox").glob("*.json")):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
 def status_of(store: Store) -> str:
     with store.reading() as session:
         return session.get_one(PairState, 1).status
@@ -105,9 +115,9 @@ def events(store: Store) -> int:
 
 
 def test_health_and_setup_name_the_model_version(client: TestClient) -> None:
-    assert client.get("/health").json() == {"status": "UP", "model_version": "face-region"}
+    assert client.get("/health").json() == {"status": "UP", "model_version": "rule-1"}
     setup = {"project": "5.1", "schema": "<View/>", "hostname": "x", "access_token": "y"}
-    assert client.post("/setup", json=setup).json() == {"model_version": "face-region"}
+    assert client.post("/setup", json=setup).json() == {"model_version": "rule-1"}
 
 
 def test_predict_serves_the_stored_proposal(client: TestClient, store: Store, pair: Pair) -> None:
@@ -121,13 +131,23 @@ def test_predict_serves_the_stored_proposal(client: TestClient, store: Store, pa
     assert np.array_equal(decode_mask(region["value"]["rle"], 512, 512), mask)
 
 
+def test_predict_answers_this_engines_project_only(
+    client: TestClient, store: Store, pair: Pair
+) -> None:
+    body = {"tasks": [task(store, pair)], "project": "6.1795507719"}
+    answer = client.post("/predict", json=body)
+    assert answer.status_code == 403
+    assert "project 6" in answer.json()["detail"]
+    assert client.post("/predict", json=body | {"project": "x"}).status_code == 422
+
+
 def test_predict_makes_what_is_missing_and_keeps_it(
     client: TestClient, store: Store, pair: Pair
 ) -> None:
     for _ in range(2):
         answer = client.post("/predict", json={"tasks": [task(store, pair)]})
         (result,) = answer.json()["results"]
-        assert result["model_version"] == "face-region"
+        assert result["model_version"] == "rule-1"
     with store.reading() as session:
         assert session.scalar(select(func.count(Proposal.id))) == 1
 
@@ -153,39 +173,48 @@ def test_predict_refuses_tasks_that_do_not_show_a_pair(
     assert why in answer.json()["detail"]
 
 
-def test_a_webhook_is_in_the_store_when_it_is_answered(
-    client: TestClient, store: Store, pair: Pair
-) -> None:
-    answer = post(client, webhook(store, pair))
-    assert answer.status_code == 200
-    assert answer.json() == {"taken": [{"new": True, "status": "adjusted"}]}
+def test_a_webhook_is_recorded(client: TestClient, store: Store, pair: Pair) -> None:
+    take(client, store, webhook(store, pair))
     with store.reading() as session:
         state = session.get_one(PairState, 1)
+    assert state.status == Status.ADJUSTED
     assert state.conflicts == {Conflict.MOUTH}
     assert np.array_equal(store.mask(str(state.mask_sha256)), mask_of(store, pair))
 
 
 def test_a_repeated_webhook_changes_nothing(client: TestClient, store: Store, pair: Pair) -> None:
-    post(client, webhook(store, pair))
-    assert post(client, webhook(store, pair)).json()["taken"][0]["new"] is False
+    take(client, store, webhook(store, pair))
+    take(client, store, webhook(store, pair))
     assert events(store) == 1
 
 
 def test_a_skip_is_no_decision(client: TestClient, store: Store, pair: Pair) -> None:
-    assert post(client, webhook(store, pair, was_cancelled=True)).status_code == 200
+    take(client, store, webhook(store, pair, was_cancelled=True))
     assert status_of(store) == Status.UNLABELLED
     assert events(store) == 1
 
 
+def deletion(number: int = 1) -> dict[str, Any]:
+    gone = [{"id": number}]
+    return {"action": "ANNOTATIONS_DELETED", "annotations": gone, "project": {"id": PROJECT}}
+
+
 def test_a_deletion_takes_the_decision_back(client: TestClient, store: Store, pair: Pair) -> None:
-    post(client, webhook(store, pair))
-    body = {
-        "action": "ANNOTATIONS_DELETED",
-        "annotations": [{"id": 1}],
-        "project": {"id": PROJECT},
-    }
-    assert post(client, body).json() == {"taken": [{"new": True, "status": "unlabelled"}]}
+    take(client, store, webhook(store, pair))
+    take(client, store, deletion())
     assert status_of(store) == Status.UNLABELLED
+
+
+def test_an_update_that_comes_after_the_deletion_does_not_revive_the_mask(
+    client: TestClient, store: Store, pair: Pair
+) -> None:
+    take(client, store, webhook(store, pair))
+    take(client, store, deletion())
+    late = webhook(store, pair, "ANNOTATION_UPDATED", updated_at="2026-11-24T08:10:00.5Z")
+    for _ in range(2):
+        take(client, store, late)
+        assert status_of(store) == Status.UNLABELLED
+    assert events(store) == 4  # what was painted is kept all the same
 
 
 @pytest.mark.parametrize("secret", [None, "", "wrong", "s3cret "])
@@ -197,24 +226,19 @@ def test_a_webhook_without_the_secret_is_refused(
     assert events(store) == 0
 
 
-def test_foreign_tasks_projects_and_annotations_are_unknown(
-    client: TestClient, store: Store, pair: Pair
+def test_foreign_tasks_projects_and_annotations_are_set_aside(
+    client: TestClient, store: Store, pair: Pair, caplog: pytest.LogCaptureFixture
 ) -> None:
     foreign = webhook(store, pair)
     foreign["project"] = {"id": 99}
-    gone = {
-        "action": "ANNOTATIONS_DELETED",
-        "annotations": [{"id": 77}],
-        "project": {"id": PROJECT},
-    }
     for body, why in (
         (webhook(store, pair, task=41), "task 41"),
         (foreign, "project 99"),
-        (gone, "annotation 77"),
+        (deletion(77), "annotation 77"),
     ):
-        answer = post(client, body)
-        assert answer.status_code == 404
-        assert why in answer.json()["detail"]
+        take(client, store, body)
+        assert why in caplog.text
+    assert len(list((store.home / "inbox" / "refused").iterdir())) == 3
     assert events(store) == 0
 
 
@@ -226,7 +250,11 @@ def damaged(result: list[dict[str, Any]], **value: Any) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("fault", ["truncated", "string", "size", "verdict", "choice"])
 def test_an_unreadable_annotation_is_said_so_and_decides_nothing(
-    client: TestClient, store: Store, pair: Pair, fault: str
+    client: TestClient,
+    store: Store,
+    pair: Pair,
+    fault: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     good = review_result(mask_of(store, pair), frozenset({Conflict.MOUTH}), "accept")
     rle = good[0]["value"]["rle"]
@@ -237,9 +265,8 @@ def test_an_unreadable_annotation_is_said_so_and_decides_nothing(
         "verdict": good[:-1],
         "choice": [*good, good[-1] | {"from_name": "dynamic", "value": {"choices": ["hat"]}}],
     }[fault]
-    answer = post(client, webhook(store, pair, result=result))
-    assert answer.status_code == 422
-    assert answer.json()["detail"]
+    take(client, store, webhook(store, pair, result=result))
+    assert "unusable" in caplog.text
     assert status_of(store) == Status.UNLABELLED
 
 
