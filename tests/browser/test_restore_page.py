@@ -1,0 +1,170 @@
+"""The restoration page in a real browser: drop, look, paint, restore again, compare."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import httpx
+import numpy as np
+import pytest
+import torch
+import uvicorn
+from playwright.sync_api import Browser, Page, expect
+
+from models.backbones import TinyBackbone
+from models.pipeline import RefStarPipeline
+from models.prompts import PlainPrompt
+from models.refsel import FirstInput, RefSel, RefSelConfig
+from models.restorer import Restorer, RestorerConfig
+from restoration.restore.faces import LocatedFace, NotUsable
+from restoration.restore.networks import FaceRestorer
+from restoration.restore.web import application
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.browser,
+    # gradio's own: what pandas means to drop, and files that it leaves to the garbage collector
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+ENOUGH = 30_000
+
+
+class HalfSelected(RefSel):
+    """Selects the left half of every reference."""
+
+    def probability(self, first: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+        chosen = torch.zeros_like(reference[:, 0])
+        chosen[..., : chosen.shape[-1] // 2] = 1
+        return chosen
+
+
+def tiny_restorer() -> FaceRestorer:
+    torch.manual_seed(0)
+    tiny = TinyBackbone(image_size=32, widths=(16, 32), groups=8, heads=2, prompt_width=8)
+    restorer = Restorer(tiny.unet(), tiny.autoencoder(), RestorerConfig(timestep=250, lora=None))
+    restorer.add_reference()
+    for projection in restorer.reference_attention.values():
+        projection.to_out.weight.data.normal_(std=0.2)
+    config = RefSelConfig(
+        encoder="tu-test_resnet",
+        decoder_channels=(8, 8, 8, 8, 8),
+        working_size=32,
+        first_input=FirstInput.DEGRADED,
+    )
+    pipeline = RefStarPipeline(restorer.eval(), PlainPrompt(tiny.prompt()), HalfSelected(config))
+    return FaceRestorer(pipeline)
+
+
+def find(path: Path) -> LocatedFace:
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+    if image is None or "nobody" in path.name:
+        raise NotUsable("no_face", "no face found")
+    return LocatedFace(np.asarray(image, np.uint8), lambda face: face)
+
+
+def picture(path: Path, seed: int) -> Path:
+    rough = np.random.default_rng(seed).integers(0, 255, (8, 8, 3)).astype(np.uint8)
+    cv2.imwrite(str(path), cv2.resize(rough, (128, 128), interpolation=cv2.INTER_CUBIC))
+    return path
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    pytest.importorskip("gradio")
+    os.environ["GRADIO_TEMP_DIR"] = str(tmp_path_factory.mktemp("gradio"))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    app = application(tiny_restorer(), find)
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.02)
+    yield f"http://127.0.0.1:{port}/"
+    server.should_exit = True
+    thread.join(10)
+
+
+@pytest.fixture
+def page(chromium: Browser) -> Iterator[Page]:
+    context = chromium.new_context(viewport={"width": 1280, "height": 1500})
+    page = context.new_page()
+    page.set_default_timeout(ENOUGH)
+    yield page
+    context.close()
+
+
+def drop(page: Page, name: str, path: Path) -> None:
+    page.locator(f"#{name} input[type=file]").set_input_files(str(path))
+    expect(page.locator(f"#{name} img")).to_be_visible(timeout=ENOUGH)
+
+
+def test_two_photographs_are_restored_the_mask_painted_and_restored_again(
+    page: Page, address: str, tmp_path: Path
+) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(address)
+    drop(page, "lq", picture(tmp_path / "lq.png", 1))
+    drop(page, "reference", picture(tmp_path / "ref.png", 2))
+    page.click("#restore")
+    said = page.locator("#said")
+    expect(said).to_contain_text("50% of the reference is used", timeout=ENOUGH)
+    expect(page.locator("#whole img")).to_be_visible()
+    expect(page.locator("#slider img").first).to_be_visible()
+    before = page.locator("#whole img").get_attribute("src")
+
+    canvas = page.locator("#editor canvas").first
+    canvas.scroll_into_view_if_needed()
+    page.wait_for_timeout(1500)
+    box = canvas.bounding_box()
+    assert box is not None
+    shots = os.environ.get("REFSTAR_SCREENSHOTS")
+    if shots:
+        page.screenshot(path=f"{shots}/restore-page.png", full_page=True)
+    # Each movement draws the editor anew, in software here: few and long ones.
+    for height in (0.3, 0.45, 0.6):
+        y = box["y"] + box["height"] * height
+        page.mouse.move(box["x"] + box["width"] * 0.55, y)
+        page.mouse.down()
+        page.mouse.move(box["x"] + box["width"] * 0.7, y, steps=2)
+        page.mouse.up()
+    page.wait_for_timeout(500)
+    if shots:
+        page.screenshot(path=f"{shots}/restore-page-painted.png", full_page=True)
+    page.click("#again")
+    expect(said).not_to_contain_text("50% of the reference", timeout=ENOUGH)
+    share = int(said.inner_text().partition("%")[0])
+    assert 50 < share <= 70  # half, and the painted strokes
+    expect(page.locator("#whole img")).not_to_have_attribute("src", before or "", timeout=ENOUGH)
+    elsewhere = [url for url in asked if not url.startswith((address, "data:", "blob:"))]
+    assert not elsewhere
+
+
+def test_a_picture_without_a_face_is_said_on_the_page(
+    page: Page, address: str, tmp_path: Path
+) -> None:
+    page.goto(address)
+    drop(page, "lq", picture(tmp_path / "nobody.png", 1))
+    drop(page, "reference", picture(tmp_path / "ref.png", 2))
+    page.click("#restore")
+    expect(page.get_by_text("no face found (no_face)")).to_be_visible(timeout=ENOUGH)
+
+
+def test_another_hosts_name_is_refused_and_nothing_may_be_loaded_from_elsewhere(
+    address: str,
+) -> None:
+    assert httpx.get(address, headers={"Host": "faces.example"}).status_code == 400
+    policy = httpx.get(address).headers["Content-Security-Policy"]
+    assert "default-src 'self'" in policy
+    assert "http" not in policy
