@@ -84,6 +84,10 @@ class Face:
     """The ground truth's face region; all true where it is not known."""
 
 
+MakeFace = Callable[[int, int], Face]
+"""(number of a ground truth, seed) to an example, a function of both alone, from any thread."""
+
+
 @dataclass(frozen=True, eq=False)
 class Batch:
     """Tensors of several faces: images float32[B, 3, S, S] in [0, 1], masks float32[B, 1, S, S]."""
@@ -181,7 +185,7 @@ def stack_faces(faces: Sequence[Face], device: torch.device) -> Batch:
 
 
 def training_batches(
-    maker: FaceMaker,
+    maker: MakeFace,
     count: int,
     seed: int,
     numbers: range,

@@ -26,7 +26,7 @@ from models.restorer import Phase
 from restoration.losses import Loss
 from restoration.refstar_average import AveragedWeights
 from restoration.refstar_config import Rate, RefStarTraining
-from restoration.refstar_data import Batch, FaceMaker, training_batches
+from restoration.refstar_data import Batch, FaceMaker, MakeFace, training_batches
 from restoration.refstar_faces import Faces
 from restoration.refstar_networks import DISCRIMINATOR_NAME, Networks
 from restoration.refstar_state import States
@@ -60,6 +60,7 @@ class Session:
         faces: Faces,
         place: Place,
         *,
+        maker: MakeFace | None = None,
         progress: Callable[[int, int | None], None] = lambda _done, _total: None,
     ) -> None:
         """Let exactly the phase's parameters learn, and go back to the newest state if asked to.
@@ -70,6 +71,7 @@ class Session:
             networks: what it begins with; they are moved and trained in place.
             faces: what it learns from and is measured on.
             place: where it is kept.
+            maker: makes the training examples; one of its own otherwise.
             progress: told how many steps are done, and of how many.
 
         Raises:
@@ -112,7 +114,7 @@ class Session:
             stateful=stateful,
         )
         self.start = self._states.begin(place.resume)
-        self._faces = faces
+        self._faces, self._maker = faces, maker
         self._validation = Validation(faces.validation, settings, phase, self.device)
         self._board: Board | None = None
         self._seen: list[Loss] = []
@@ -251,7 +253,7 @@ class Session:
         if self._phase is not Phase.ONE:
             data = dataclasses.replace(data, clean=0.0)
         batches = training_batches(
-            FaceMaker(self._faces.train, data, seed),
+            self._maker or FaceMaker(self._faces.train, data, seed),
             len(self._faces.train),
             seed,
             range(first, end),
