@@ -5,11 +5,13 @@ PYTHON ?= python3
 VENV := .venv
 SERVER := .venv-label-studio
 PIP := -m pip install --quiet --disable-pip-version-check
-BENCHMARKS := brush degradation growth proposals shards
+BENCHMARKS := brush degradation growth load preannotation proposals refstar_step review shards
+FUZZ := tests/annotator/test_fuzz_service.py tests/annotator/test_fuzz_brush.py \
+    tests/dataset_engine/shards/test_fuzz_shards.py tests/dataset_engine/sources/test_source_pairs.py
 BROWSERS := chromium chromium-browser google-chrome
-PACKAGES := annotator dataset_engine models restoration migrations tests benchmarks
+PACKAGES := annotator dataset_engine models restoration migrations tests benchmarks docs
 
-.PHONY: demo refsel test install lint types format unit chromium bench clean
+.PHONY: demo refsel refstar-tiny test install lint types format unit chromium fuzz bench docs clean
 
 ## demo: install everything, then watch faces go from folders to a trained RefSel
 demo: install
@@ -22,6 +24,19 @@ refsel: install
 	    --config restoration/configs/refsel-sample.yaml
 	$(VENV)/bin/engine --home refsel/home evaluate-refsel refsel/shards --model refsel/run/best --out refsel/test
 
+## refstar-tiny: train RefSTAR in its three phases at 64 px on rendered people, test it on others
+refstar-tiny: install
+	test -f refsel/shards/latest || $(VENV)/bin/engine --home refsel/home sample-shards refsel/shards
+	test -f refsel/test/evaluation.json || $(VENV)/bin/engine --home refsel/home train-refsel refsel/shards \
+	    --out refstar/refsel --from-scratch --config restoration/configs/refsel-tiny.yaml
+	refsel=refsel/run/best; test -f refsel/test/evaluation.json || refsel=refstar/refsel/best; \
+	for phase in 1 2 3; do $(VENV)/bin/engine --home refsel/home train-restoration refsel/shards \
+	    --config tiny --phase $$phase --refsel $$refsel --out refstar/run --resume latest || exit 1; done
+	$(VENV)/bin/engine --home refsel/home evaluate-transfer refsel/shards --config tiny --sample \
+	    --model refstar/run/phase-2/best --out refstar/test
+	$(VENV)/bin/engine --home refsel/home evaluate-transfer refsel/shards --config tiny --sample \
+	    --model refstar/run/phase-3/best --out refstar/test-refsel
+
 ## test: set up what the tests need, then format, lint, types and all tests
 test: install chromium lint types unit
 
@@ -33,7 +48,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	    || { echo "Python 3.11 or newer is needed: make PYTHON=python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	@echo "installing the project (torch makes this several GB; some minutes the first time)"
-	$(VENV)/bin/python $(PIP) -c constraints.txt -e '.[dev,openvino,postgres,ray]'
+	$(VENV)/bin/python $(PIP) -c constraints.txt -e '.[dev,docs,openvino,postgres,ray,web]'
 	@# mediapipe's own pins hold NumPy and protobuf back, though it runs with the current ones
 	@$(VENV)/bin/python $(PIP) --no-deps -c constraints.txt mediapipe \
 	    || echo "NOTE: mediapipe has no wheel for this Python (it has for 3.11 and 3.12): the demo" \
@@ -68,10 +83,18 @@ format:
 	$(VENV)/bin/ruff format $(PACKAGES)
 	$(VENV)/bin/ruff check --fix $(PACKAGES)
 
+## docs: the documentation as a folder of pages, site/index.html; a broken link fails
+docs: $(VENV)/.installed
+	$(VENV)/bin/mkdocs build --strict
+
+## fuzz: 10,000 cases each against endpoints, RLE, shards and CSV files (an hour or more)
+fuzz: install
+	REFSTAR_FUZZ_CASES=10000 $(VENV)/bin/pytest --timeout 14400 $(FUZZ)
+
 ## bench: side-by-side timings, printed as ratios; nothing in them is a test
 bench: install
 	@for bench in $(BENCHMARKS); do \
 	    echo "== $$bench"; $(VENV)/bin/python benchmarks/$$bench.py || exit 1; done
 
 clean:
-	rm -rf $(VENV) $(SERVER) demo refsel build dist *.egg-info
+	rm -rf $(VENV) $(SERVER) demo refsel refstar build dist site *.egg-info

@@ -52,6 +52,7 @@ class StudioPage:
     def __init__(self, page: Page, url: str) -> None:
         self.page = page
         self.url = url
+        self._smart = False
         page.set_default_timeout(TIMEOUT)
 
     def login(self, credentials: Credentials) -> None:
@@ -66,6 +67,7 @@ class StudioPage:
         self.page.goto(
             f"{self.url}/projects/{project}/data?task={task}", wait_until="domcontentloaded"
         )
+        self._smart = False
         self.settle()
 
     def settle(self) -> dict[str, Any]:
@@ -115,6 +117,32 @@ class StudioPage:
         after = self.settle()
         assert sum(region["touches"] for region in after["regions"]) == count + 1, after
 
+    def auto_annotate(self) -> None:
+        """Switch clicks on, as the two toggles below the page do, from the next page on."""
+        self.page.add_init_script(
+            "for (const name of ['autoAnnotation', 'autoAcceptSuggestions'])"
+            " localStorage.setItem(name, 'true')"
+        )
+
+    def click_part(self, x: float, y: float, *, negative: bool = False) -> dict[str, Any]:
+        """Click a pixel of the reference with the smart tool, and wait for what the service answers."""
+        left, top, width, height = self.settle()["box"]
+        keyboard = self.page.keyboard
+        keyboard.press("Escape")
+        keyboard.press("q")
+        if not self._smart:
+            keyboard.press("m")
+            self._smart = True
+        held = ["Control", "Alt"] if negative else ["Control"]
+        with self.page.expect_response(lambda r: "interactive-annotating" in r.url) as answer:
+            for key in held:
+                keyboard.down(key)
+            self.page.mouse.click(left + x / 512 * width, top + y / 512 * height)
+            for key in held:
+                keyboard.up(key)
+        assert answer.value.ok, answer.value.text()
+        return dict(answer.value.json())
+
     def choose(self, value: str) -> None:
         """Tick a choice by its text."""
         box = self.page.locator(f".lsf-choice input[name='{value}']")
@@ -157,6 +185,23 @@ def chromium(leave_out: Callable[[str], NoReturn]) -> Iterator[Browser]:
         )
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def studio_at(chromium: Browser) -> Iterator[Callable[[str, Credentials], StudioPage]]:
+    """Log in to the labelling pages of any server."""
+    opened = []
+
+    def log_in(url: str, credentials: Credentials) -> StudioPage:
+        context = chromium.new_context(viewport={"width": 1600, "height": 900})
+        opened.append(context)
+        studio = StudioPage(context.new_page(), url)
+        studio.login(credentials)
+        return studio
+
+    yield log_in
+    for context in opened:
+        context.close()
 
 
 @pytest.fixture
