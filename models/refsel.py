@@ -185,18 +185,19 @@ class RefSel(nn.Module):
             raise ValueError(f"the sides must divide by {stride}, not {size}")
         if side is not None and size != (side, side):
             first, reference = _resized(first, side), _resized(reference, side)
-        logits = self._run(torch.cat([_relative(first), _relative(reference)], dim=1))
+        logits = self._run(_folded(_relative(torch.cat([first, reference])), self.config.fold))
         if logits.shape[-2:] == size:
             return logits
+        # two channels of bfloat16, or channels last, would take five times as long
+        logits = logits.float().contiguous(memory_format=torch.contiguous_format)
         return functional.interpolate(logits, size=size, mode="bilinear", align_corners=False)
 
-    def _run(self, pair: Tensor) -> Tensor:
-        """Logits [B, 2, H / fold, W / fold] of a pair [B, 6, H, W] in relative colours."""
-        first, reference = (_folded(image, self.config.fold) for image in pair.chunk(2, dim=1))
+    def _run(self, both: Tensor) -> Tensor:
+        """Logits [B, 2, h, w] of folded images [2 B, C, h, w], the first ones before the references."""
         if self.config.comparison is Comparison.STACKED:
-            stacked: Tensor = self.unet(torch.cat([first, reference], dim=1))
+            stacked: Tensor = self.unet(torch.cat(both.chunk(2), dim=1))
             return stacked
-        both = torch.cat([first, reference]).contiguous(memory_format=torch.channels_last)
+        both = both.contiguous(memory_format=torch.channels_last)
         # The decoder takes of the first entry its size alone.
         joined = [both]
         for join, features in zip(self.joins, self.unet.encoder(both)[1:], strict=True):
@@ -268,7 +269,7 @@ def _relative(image: Tensor) -> Tensor:
     window = torch.exp(-0.5 * (y[:, None] ** 2 + x[None, :] ** 2))
     mean = (image * (window / window.sum())).sum(dim=(-2, -1), keepdim=True)
     # 0.02: an all but black image stays finite
-    return (image / (mean + 0.02) - 1) * _CONTRAST
+    return image * (_CONTRAST / (mean + 0.02)) - _CONTRAST
 
 
 def _folded(image: Tensor, fold: int) -> Tensor:
@@ -281,14 +282,33 @@ def _folded(image: Tensor, fold: int) -> Tensor:
     Returns:
         float[B, 3 * fold^2 + 2, H / fold, W / fold].
     """
-    level = image.mean(dim=1, keepdim=True)
+    red, green, blue = image.split(1, dim=1)
+    level = (red + green + blue).contiguous() / 3
     parts = [functional.pixel_unshuffle(image, fold)]
     for side, scale in zip((3, 5), _RELIEF, strict=True):
-        smooth = functional.avg_pool2d(level, side, 1, side // 2, count_include_pad=False)
+        smooth = _box(level, side)
         relief = functional.avg_pool2d((level - smooth).abs(), fold) * scale
         parts.append(relief.clamp(max=5.0))  # a dark image's noise is no louder than relief
         level = smooth
     return torch.cat(parts, dim=1)
+
+
+def _box(image: Tensor, side: int) -> Tensor:
+    """Means over squares of `side` x `side` around each pixel, at the border of what there is of them.
+
+    What `avg_pool2d` gives, in a fifth of its time on a CPU.
+    """
+    for dim in (-2, -1):
+        length, reach = image.shape[dim], side // 2
+        margins = (0, 0, reach, reach) if dim == -2 else (reach, reach)
+        padded = functional.pad(image, margins)
+        image = padded.narrow(dim, 0, length).clone()
+        for start in range(1, side):
+            image += padded.narrow(dim, start, length)
+        places = torch.arange(length, device=image.device)
+        within = (places + reach).clamp(max=length - 1) - (places - reach).clamp(min=0) + 1
+        image /= within[:, None] if dim == -2 else within
+    return image
 
 
 def _resized(image: Tensor, side: int) -> Tensor:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn import functional
 
 from models import encoder_weights
 from models.encoder_weights import load_encoder_weights
-from models.refsel import CheckpointError, Comparison, FirstInput, RefSel, RefSelConfig
+from models.refsel import CheckpointError, Comparison, FirstInput, RefSel, RefSelConfig, _box
 
 TINY = RefSelConfig(
     encoder="resnet18",
@@ -105,6 +106,13 @@ def test_exposure_and_the_colour_of_light_change_little(saved):
         apart = (model.probability(lit, reference) - before).abs().max()
         changed = (model.probability(reference, reference) - before).abs().max()
     assert apart < 0.1 * changed
+
+
+@pytest.mark.parametrize("side", [3, 5])
+def test_means_over_squares_are_those_of_pooling_also_at_the_border(side):
+    image = torch.randn(2, 1, 9, 7, generator=torch.Generator().manual_seed(side))
+    pooled = functional.avg_pool2d(image, side, 1, side // 2, count_include_pad=False)
+    assert torch.allclose(_box(image, side), pooled, atol=1e-6)
 
 
 def test_a_black_image_gives_finite_answers(saved):
