@@ -258,7 +258,7 @@ def test_hotkeys_are_distinct_and_not_label_studios_own() -> None:
     root = ElementTree.fromstring(labelling_config())  # noqa: S314 - our own file
     tags = [*root.iter("Choice"), *root.iter("Label")]
     keys = [str(tag.get("hotkey")) for tag in tags]
-    assert len(set(keys)) == len(keys) == 12
+    assert len(set(keys)) == len(keys) == 13
     assert not set(keys) & set("uhvboemkwpr[]")
 
 

@@ -3,43 +3,33 @@
 from __future__ import annotations
 
 import json
-import logging
-import logging.config
-from collections.abc import Iterator
+import subprocess
+import sys
 
-import pytest
-
+# in a process of its own: configuring logging closes every handler that a process has
+LOGGING = """
+import json, logging, logging.config, sys
 from annotator.service_log import log_config
 from dataset_engine.settings import Settings
-
-ACCESS = ("127.0.0.1:1", "GET", "/review?identity=anna", "1.1", 200)
-FORMAT = '%s - "%s %s HTTP/%s" %d'
-
-
-@pytest.fixture(autouse=True)
-def restored() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
+logging.config.dictConfig(log_config(Settings(**json.loads(sys.argv[1]))))
+access = ("127.0.0.1:1", "GET", "/review?identity=anna", "1.1", 200)
+logging.getLogger("uvicorn.access").info('%s - "%s %s HTTP/%s" %d', *access)
+logging.getLogger("annotator").warning("a name\\nwith a line %s", "break\\r\\n")
+try:
+    raise ValueError("broken")
+except ValueError:
+    logging.getLogger("annotator").exception("failed")
+"""
 
 
-def lines(capsys: pytest.CaptureFixture[str], **given: str) -> list[str]:
-    logging.config.dictConfig(log_config(Settings(**given)))  # type: ignore[arg-type]
-    logging.getLogger("uvicorn.access").info(FORMAT, *ACCESS)
-    logging.getLogger("annotator").warning("a name\nwith a line %s", "break\r\n")
-    try:
-        raise ValueError("broken")
-    except ValueError:
-        logging.getLogger("annotator").exception("failed")
-    return capsys.readouterr().err.splitlines()
+def lines(**given: str) -> list[str]:
+    command = [sys.executable, "-c", LOGGING, json.dumps(given)]
+    done = subprocess.run(command, check=True, capture_output=True)
+    return done.stderr.decode().splitlines()
 
 
-def test_json_is_one_object_a_line_with_the_traceback_inside(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    access, warning, error = map(json.loads, lines(capsys, log_format="json"))
+def test_json_is_one_object_a_line_with_the_traceback_inside() -> None:
+    access, warning, error = map(json.loads, lines(log_format="json"))
     assert (access["method"], access["path"], access["status"]) == ("GET", "/review", 200)
     assert access["level"] == "info"
     assert warning["message"] == "a name\nwith a line break\r\n"
@@ -47,12 +37,12 @@ def test_json_is_one_object_a_line_with_the_traceback_inside(
     assert access["time"].endswith("+00:00")
 
 
-def test_text_names_no_query_either(capsys: pytest.CaptureFixture[str]) -> None:
-    first, *_ = lines(capsys)
+def test_text_names_no_query_either() -> None:
+    first, *_ = lines()
     assert 'GET /review HTTP/1.1" 200' in first
     assert "anna" not in first
 
 
-def test_less_weighty_lines_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
-    (line,) = [one for one in lines(capsys, log_level="error", log_format="json") if one]
+def test_less_weighty_lines_are_left_out() -> None:
+    (line,) = [one for one in lines(log_level="error", log_format="json") if one]
     assert json.loads(line)["message"] == "failed"
