@@ -145,12 +145,14 @@ def _mirrored(images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
 def _finish(answer: _Answer, cut: float) -> Proposal:
     # the margin of the two logits is linear in them: interpolating it is interpolating the logits
     margin = cv2.resize(answer.margin, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
-    inside = np.abs(margin[answer.region])
-    unsure = 1 / (1 + np.exp(inside))  # the probability of the less likely class
+    # how sure the network is shows where it answers; its pixels are enough, and fewer
+    side = answer.margin.shape[::-1]
+    region = cv2.resize(answer.region.view(np.uint8), side, interpolation=cv2.INTER_NEAREST) > 0
+    inside = answer.margin[region]
+    unsure = 1 / (1 + np.exp(np.abs(inside)))  # the probability of the less likely class
     disagreement = None
     if answer.mirrored is not None:
-        other = cv2.resize(answer.mirrored, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
-        differs = ((margin > cut) != (other > cut))[answer.region]
+        differs = (inside > cut) != (answer.mirrored[region] > cut)
         disagreement = float(differs.mean()) if differs.size else 0.0
     return Proposal(
         key=answer.key,

@@ -282,7 +282,7 @@ def _folded(image: Tensor, fold: int) -> Tensor:
     Returns:
         float[B, 3 * fold^2 + 2, H / fold, W / fold].
     """
-    red, green, blue = image.split(1, dim=1)
+    red, green, blue = image.chunk(3, dim=1)
     level = (red + green + blue).contiguous() / 3
     parts = [functional.pixel_unshuffle(image, fold)]
     for side, scale in zip((3, 5), _RELIEF, strict=True):

@@ -102,6 +102,7 @@ def test_seeds_are_proposed_for_reviewed_and_learnt_from(
         Status.ACCEPTED: 1,
         Status.ADJUSTED: 1,
         Status.REJECTED: 1,
+        Status.ADJUDICATE: 0,
     }
     assert (report.seeds, report.seeds_annotated, report.events) == (6, 2, 3)
     assert (report.scenarios["mouth"], report.scenarios["beard"]) == (1, 1)

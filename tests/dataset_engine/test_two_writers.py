@@ -130,6 +130,7 @@ def test_a_change_and_a_deletion_at_once_leave_what_the_events_say(
     writers: tuple[Store, ...],
 ) -> None:
     for number in range(5):
+        before = count(writers[0], Event)
         record(writers[0], decision(annotation=number))
         at_once(
             writers,
@@ -137,7 +138,10 @@ def test_a_change_and_a_deletion_at_once_leave_what_the_events_say(
             lambda store, number=number: record_deletion(store, 1, number, Source.WEBHOOK, "ls"),
         )
         assert rebuild(writers[0], [1]) == 0
-    assert count(writers[0], Event) == 15
+        # whoever came first, the annotation is gone: a change that comes after its deletion is kept, and
+        # deleted in its turn
+        assert state(writers[0]).status == Status.UNLABELLED
+        assert count(writers[0], Event) - before in (3, 4)
 
 
 def test_proposals_made_twice_at_once_are_kept_once(writers: tuple[Store, ...]) -> None:
