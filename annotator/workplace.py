@@ -190,16 +190,7 @@ def connect(store: Store, settings: Settings) -> Iterator[Workplace]:
             )
         url = here.url
     with LabelStudio(url, token) as studio:
-        server = settings.label_studio_url or HOME_SERVER
-        project, project_id = _project(store, settings, studio, server)
-        yield Workplace(
-            studio,
-            server,
-            project,
-            project_id,
-            public_url=settings.label_studio_public_url,
-            mix=Mix.of(settings),
-        )
+        yield _workplace(store, settings, studio)
 
 
 def label_studio_command(settings: Settings) -> Path:
@@ -238,16 +229,20 @@ def start_service(home: Path, settings: Settings) -> KeptProcess:
 
 
 def _prepare(store: Store, settings: Settings, url: str, secrets: HomeSecrets) -> Workplace:
-    server = settings.label_studio_url or HOME_SERVER
     studio = LabelStudio(url, access_token(settings, store.home))
     store.images.root.mkdir(parents=True, exist_ok=True)
-    project, project_id = _project(store, settings, studio, server)
+    workplace = _workplace(store, settings, studio)
+    project, service = workplace.project, settings.resolved_service_url
     studio.ensure_storage(project, store.images.root)
-    studio.ensure_backend(
-        project, settings.resolved_service_url, secrets.service_password, interactive=True
-    )
-    hook = f"{settings.resolved_service_url}/webhook"
-    studio.ensure_webhook(project, hook, secrets.webhook_secret)
+    studio.ensure_backend(project, service, secrets.service_password, interactive=True)
+    studio.ensure_webhook(project, f"{service}/webhook", secrets.webhook_secret)
+    return workplace
+
+
+def _workplace(store: Store, settings: Settings, studio: LabelStudio) -> Workplace:
+    """The engine's project on this server."""
+    server = settings.label_studio_url or HOME_SERVER
+    project, project_id = _project(store, settings, studio, server)
     return Workplace(
         studio,
         server,

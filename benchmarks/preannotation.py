@@ -13,7 +13,6 @@ All run in one process, one after another in each round; ratios are of the same 
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -39,7 +38,7 @@ from label_studio_sdk.converter.brush import mask2rle
 from sqlalchemy import select
 
 sys.path.insert(0, str(Path(__file__).parent))
-from proposals import BATCH, bare_used, fill, ratio
+from proposals import BATCH, bare_used, fill, model_folder, ratio, read_options
 
 from annotator.results import proposal_result
 from dataset_engine.pair_images import PairFiles, read_pair
@@ -51,7 +50,7 @@ from dataset_engine.store.tables import Proposal
 from dataset_engine.stored_pairs import pair_files
 from models.exported import load_fastest
 from models.inference import predict
-from models.refsel import RefSel, RefSelConfig
+from models.refsel import RefSel
 
 GOAL = 0.9
 
@@ -116,10 +115,7 @@ def plain(client: httpx.Client, keys: list[str]) -> None:
 def measure(folder: Path, pairs: int, rounds: int, given: Path | None) -> dict[str, list[float]]:
     """Seconds a pair of each contestant, a value for each round."""
     fill(folder / "home", folder / "sample", pairs)
-    if given is None:
-        torch.manual_seed(0)
-        given = folder / "model"
-        RefSel(RefSelConfig()).save_pretrained(given)
+    given = model_folder(folder, given)
     model = RefSel.from_pretrained(given).to(memory_format=torch.channels_last)
     used = load_fastest(given, BATCH, on_gpu=torch.cuda.is_available())
     with Store(Settings(home=folder / "home")) as store:
@@ -151,14 +147,7 @@ def measure(folder: Path, pairs: int, rounds: int, given: Path | None) -> dict[s
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=288)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--model", type=Path, help="a trained U-Net; untrained otherwise")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    cv2.setNumThreads(1)
+    options = read_options(__doc__.splitlines()[0], pairs=288, rounds=3)
     with tempfile.TemporaryDirectory() as folder:
         times = measure(Path(folder), options.pairs, options.rounds, options.model)
     for name, seconds in times.items():

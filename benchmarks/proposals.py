@@ -127,10 +127,7 @@ def ready(images: list[PairImages]) -> list[tuple[torch.Tensor, torch.Tensor]]:
 
 def measure(folder: Path, pairs: int, rounds: int, given: Path | None) -> dict[str, list[float]]:
     fill(folder / "home", folder / "sample", pairs)
-    if given is None:
-        torch.manual_seed(0)
-        given = folder / "model"
-        RefSel(RefSelConfig()).save_pretrained(given)
+    given = model_folder(folder, given)
     model = RefSel.from_pretrained(given).to(memory_format=torch.channels_last)
     with Store(Settings(home=folder / "home")) as store:
         files = [pair_files(store, pair) for pair in undecided(store)]
@@ -165,15 +162,30 @@ def ratio(times: dict[str, list[float]], one: str, other: str) -> float:
     return round(statistics.median(a / b for a, b in pairs), 3)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=96)
-    parser.add_argument("--rounds", type=int, default=5)
+def read_options(description: str, pairs: int, rounds: int) -> argparse.Namespace:
+    """What the command line says; the threads are set to it."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--pairs", type=int, default=pairs)
+    parser.add_argument("--rounds", type=int, default=rounds)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--model", type=Path, help="a trained U-Net; untrained otherwise")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     cv2.setNumThreads(1)
+    return options
+
+
+def model_folder(folder: Path, given: Path | None) -> Path:
+    """The model that was given, or an untrained one in `folder`."""
+    if given is None:
+        torch.manual_seed(0)
+        given = folder / "model"
+        RefSel(RefSelConfig()).save_pretrained(given)
+    return given
+
+
+def main() -> None:
+    options = read_options(__doc__.splitlines()[0], pairs=96, rounds=5)
     with tempfile.TemporaryDirectory() as folder:
         times = measure(Path(folder), options.pairs, options.rounds, options.model)
     for name, seconds in times.items():

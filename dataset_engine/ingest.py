@@ -19,6 +19,7 @@ from dataset_engine.sources.form import Form
 from dataset_engine.sources.identity_folders import IdentityFolders
 from dataset_engine.sources.pair_list import PairList
 from dataset_engine.sources.restoration_inputs import RestorationInputs
+from dataset_engine.sources.source_ingest import Given
 from dataset_engine.store import Store
 from dataset_engine.store.pairs import relicense
 from dataset_engine.store.removals import let_back
@@ -80,14 +81,14 @@ def ingest(
             report.relicensed = relicense(session, name, **stated) if stated else 0
     scope = f"{place}:" if form is Form.PAIRS else f"{place}".rstrip("/") + "/"
     left = SetAsideList(store, report, scope)
-    given = (store, settings, place, report, left)
+    given = Given(store, settings, place, report, left)
     if form is Form.IDENTITIES:
-        IdentityFolders(*given).take(pairs_per_identity, prepare, workers, progress)
+        IdentityFolders(given).take(pairs_per_identity, prepare, workers, progress)
     elif form is Form.CELEBA:
-        CelebRefTest(*given).take(identities, prepare, workers, progress)
+        CelebRefTest(given).take(identities, prepare, workers, progress)
     elif form is Form.PAIRS:
-        PairList(*given).take(prepare, workers, progress)
+        PairList(given).take(prepare, workers, progress)
     else:
-        RestorationInputs(*given).take(prepare, workers, progress)
+        RestorationInputs(given).take(prepare, workers, progress)
     left.close()
     return report

@@ -21,7 +21,8 @@ from dataset_engine.store import Store
 from dataset_engine.store.blobs import encode_jpeg
 from dataset_engine.store.database import upgrade
 from dataset_engine.store.pairs import add_identities, add_pairs
-from dataset_engine.store.tables import Image
+from dataset_engine.store.queries import pair_by_key
+from dataset_engine.store.tables import Image, Pair
 
 ROOT = Path(__file__).resolve().parent.parent
 LEFT_OUT = pytest.StashKey[list[str]]()
@@ -221,3 +222,48 @@ def fill(store: Store) -> Callable[..., None]:
                 add_pairs(session, identity.id, seed=0, limit=limit)
 
     return put
+
+
+@pytest.fixture
+def first_pair(store: Store) -> Callable[[], Pair]:
+    """Gives the store's first pair, its images loaded."""
+
+    def find() -> Pair:
+        with store.reading() as session:
+            found = pair_by_key(session, session.get_one(Pair, 1).key)
+        assert found is not None
+        return found
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def tiny_pipeline() -> Callable[..., Any]:
+    """Makes a restoration pipeline of 32 px, untrained, whose reference is seen in what comes out."""
+
+    def make(refsel: Callable[..., Any]) -> Any:
+        import torch
+
+        from models.backbones import TinyBackbone
+        from models.pipeline import RefStarPipeline
+        from models.prompts import PlainPrompt
+        from models.refsel import FirstInput, RefSelConfig
+        from models.restorer import Restorer, RestorerConfig
+
+        torch.manual_seed(0)
+        tiny = TinyBackbone(image_size=32, widths=(16, 32), groups=8, heads=2, prompt_width=8)
+        config = RestorerConfig(timestep=250, lora=None)
+        restorer = Restorer(tiny.unet(), tiny.autoencoder(), config)
+        restorer.add_reference()
+        for projection in restorer.reference_attention.values():
+            projection.to_out.weight.data.normal_(std=0.2)
+        selecting = RefSelConfig(
+            encoder="tu-test_resnet",
+            decoder_channels=(8, 8, 8, 8, 8),
+            working_size=32,
+            first_input=FirstInput.DEGRADED,
+        )
+        prompt = PlainPrompt(tiny.prompt())
+        return RefStarPipeline(restorer.eval(), prompt, refsel(selecting).eval())
+
+    return make

@@ -16,13 +16,10 @@ from sqlalchemy import select
 
 from dataset_engine.faces.prepare import PrepareSettings
 from dataset_engine.ingest_files import Found, Left, judge, printable
-from dataset_engine.ingest_report import IngestReport, SetAsideList
 from dataset_engine.preparing import prepared
 from dataset_engine.progress import Advance
-from dataset_engine.settings import Settings
 from dataset_engine.sources.keeper import admit, sibling
-from dataset_engine.sources.source_ingest import SourceIngest
-from dataset_engine.store import Store
+from dataset_engine.sources.source_ingest import Given, SourceIngest
 from dataset_engine.store.pairs import LAST, add_identities, add_pair, seeded_fraction
 from dataset_engine.store.tables import Identity, Image, Pair
 from dataset_engine.taxonomy import Split
@@ -111,16 +108,9 @@ class _Candidate:
 class CelebRefTest(SourceIngest):
     """One ingest of Celeb-Ref-Test."""
 
-    def __init__(
-        self,
-        store: Store,
-        settings: Settings,
-        root: Path,
-        report: IngestReport,
-        left: SetAsideList,
-    ) -> None:
-        super().__init__(store, settings, root, report, left)
-        self._celeba = CelebA(root)
+    def __init__(self, given: Given) -> None:
+        super().__init__(given)
+        self._celeba = CelebA(given.root)
 
     def take(
         self, count: int, prepare: PrepareSettings, workers: int | None, progress: Advance

@@ -9,20 +9,21 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from pathlib import Path
 
 from sqlalchemy import select
 
 from dataset_engine.faces.prepare import PrepareSettings
 from dataset_engine.ingest_files import Found, Left, identity_folders, images_below, judge
-from dataset_engine.ingest_report import IngestReport, SetAsideList
 from dataset_engine.preparing import Ready, prepared
 from dataset_engine.progress import Advance
-from dataset_engine.settings import Settings
 from dataset_engine.shards.files import file_sha256
 from dataset_engine.sources.keeper import Sibling, admit, identity_of, sibling, siblings
-from dataset_engine.sources.source_ingest import FORGOTTEN, SourceIngest, forgotten_detail
-from dataset_engine.store import Store
+from dataset_engine.sources.source_ingest import (
+    FORGOTTEN,
+    Given,
+    SourceIngest,
+    forgotten_detail,
+)
 from dataset_engine.store.pairs import add_identities, add_pairs, in_split_order
 from dataset_engine.store.tables import Image
 
@@ -33,15 +34,8 @@ NAMES = 500
 class IdentityFolders(SourceIngest):
     """One ingest of identity folders."""
 
-    def __init__(
-        self,
-        store: Store,
-        settings: Settings,
-        root: Path,
-        report: IngestReport,
-        left: SetAsideList,
-    ) -> None:
-        super().__init__(store, settings, root, report, left)
+    def __init__(self, given: Given) -> None:
+        super().__init__(given)
         self._identity_id = lru_cache(256)(self._look_up)
         self._current = ""
         self._others: list[Sibling] = []

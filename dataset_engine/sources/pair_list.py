@@ -10,7 +10,6 @@ import itertools
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NoReturn
 
 from sqlalchemy import select
@@ -18,10 +17,8 @@ from sqlalchemy.orm import Session
 
 from dataset_engine.faces.prepare import PrepareSettings
 from dataset_engine.ingest_files import Found, Left, judge, printable
-from dataset_engine.ingest_report import IngestReport, SetAsideList
 from dataset_engine.preparing import Ready, prepared
 from dataset_engine.progress import Advance
-from dataset_engine.settings import Settings
 from dataset_engine.shards.files import file_sha256
 from dataset_engine.sources.keeper import (
     Sibling,
@@ -32,8 +29,12 @@ from dataset_engine.sources.keeper import (
     siblings,
 )
 from dataset_engine.sources.pair_table import LONGEST_NAME, Row, count_lines, read_rows
-from dataset_engine.sources.source_ingest import FORGOTTEN, SourceIngest, forgotten_detail
-from dataset_engine.store import Store
+from dataset_engine.sources.source_ingest import (
+    FORGOTTEN,
+    Given,
+    SourceIngest,
+    forgotten_detail,
+)
 from dataset_engine.store.pairs import add_identities, add_pair
 from dataset_engine.store.removals import forgotten
 from dataset_engine.store.tables import Identity, Image, Pair
@@ -70,17 +71,10 @@ class _RowLeft(Exception):  # noqa: N818 - it names a finding
 class PairList(SourceIngest):
     """One ingest of a CSV file of pairs."""
 
-    def __init__(
-        self,
-        store: Store,
-        settings: Settings,
-        path: Path,
-        report: IngestReport,
-        left: SetAsideList,
-    ) -> None:
-        super().__init__(store, settings, path, report, left)
-        self._path = path
-        self._source = path.stem
+    def __init__(self, given: Given) -> None:
+        super().__init__(given)
+        self._path = given.root
+        self._source = given.root.stem
         self._rows: deque[tuple[Row, _Picture, _Picture]] = deque()
         self._under_way: deque[_Picture] = deque()
         self._recent: OrderedDict[str, _Picture] = OrderedDict()

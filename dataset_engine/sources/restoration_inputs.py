@@ -14,13 +14,15 @@ from sqlalchemy import Select, select
 
 from dataset_engine.faces.prepare import PrepareSettings
 from dataset_engine.ingest_files import Left, is_image, judge
-from dataset_engine.ingest_report import IngestReport, SetAsideList
 from dataset_engine.preparing import InputFiles, ReadyInput, prepared_inputs
 from dataset_engine.progress import Advance
-from dataset_engine.settings import Settings
 from dataset_engine.shards.files import file_sha256
-from dataset_engine.sources.source_ingest import FORGOTTEN, SourceIngest, forgotten_detail
-from dataset_engine.store import Store
+from dataset_engine.sources.source_ingest import (
+    FORGOTTEN,
+    Given,
+    SourceIngest,
+    forgotten_detail,
+)
 from dataset_engine.store.tables import RestorationInput
 
 LQ_NAMES = ("lq",)
@@ -42,19 +44,12 @@ class RestorationInputs(SourceIngest):
         NotADirectoryError: the folder does not hold the two folders.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        settings: Settings,
-        root: Path,
-        report: IngestReport,
-        left: SetAsideList,
-    ) -> None:
-        super().__init__(store, settings, root, report, left)
-        folders = find_folders(root)
+    def __init__(self, given: Given) -> None:
+        super().__init__(given)
+        folders = find_folders(given.root)
         if folders is None:
             raise NotADirectoryError(
-                f"{root} does not hold the folders LQ and ref (or reference): put the degraded "
+                f"{given.root} does not hold the folders LQ and ref (or reference): put the degraded "
                 "pictures into the one and their references, under the same names, into the other"
             )
         self._lq, self._reference = folders

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from dataset_engine.ingest_report import IngestReport, SetAsideList
@@ -19,10 +20,11 @@ def forgotten_detail(name: str) -> str:
     return f"was removed by `engine forget`; `--again {name}` takes this person in again"
 
 
-class SourceIngest:
-    """One ingest of one source, whose name in the store is the folder's.
+@dataclass(frozen=True)
+class Given:
+    """What an ingest works with.
 
-    Args:
+    Attributes:
         store: the store.
         settings: seed, licence and consent are read from it.
         root: the resolved folder or file.
@@ -30,20 +32,23 @@ class SourceIngest:
         left: is told what is set aside.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        settings: Settings,
-        root: Path,
-        report: IngestReport,
-        left: SetAsideList,
-    ) -> None:
-        self._store = store
-        self._settings = settings
-        self._root = root
-        self._source = root.name or "root"
-        self._report = report
-        self._left = left
+    store: Store
+    settings: Settings
+    root: Path
+    report: IngestReport
+    left: SetAsideList
+
+
+class SourceIngest:
+    """One ingest of one source, whose name in the store is the folder's."""
+
+    def __init__(self, given: Given) -> None:
+        self._store = given.store
+        self._settings = given.settings
+        self._root = given.root
+        self._source = given.root.name or "root"
+        self._report = given.report
+        self._left = given.left
 
     def _forgotten(self, names: Iterable[str]) -> set[str]:
         """The names of this source's people who were removed and may not come in again."""

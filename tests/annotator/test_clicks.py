@@ -56,13 +56,9 @@ class NoPatches(Patches):
 
 
 @pytest.fixture
-def pair(store: Store, fill: Callable[..., None]) -> Pair:
+def pair(fill: Callable[..., None], first_pair: Callable[[], Pair]) -> Pair:
     fill(identities=2)
-    with store.reading() as session:
-        key = session.get_one(Pair, 1).key
-        found = pair_by_key(session, key)
-    assert found is not None
-    return found
+    return first_pair()
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ from annotator.results import review_result
 from annotator.service import SECRET_HEADER, create_app
 from dataset_engine.store import Store
 from dataset_engine.store.proposals import NewProposal, add_proposals
-from dataset_engine.store.queries import pair_by_key
 from dataset_engine.store.tables import (
     AnnotationProject,
     AnnotationTask,
@@ -35,18 +34,14 @@ LIMIT = 200_000
 
 
 @pytest.fixture
-def pair(store: Store, fill: Callable[..., None]) -> Pair:
+def pair(store: Store, fill: Callable[..., None], first_pair: Callable[[], Pair]) -> Pair:
     """A pair that was sent as task 40 of project 5."""
     fill(identities=2)
     with store.writing() as session:
         session.add(AnnotationProject(id=1, server="home", project=PROJECT))
         session.flush()
         session.add(AnnotationTask(project_id=1, task=TASK, pair_id=1))
-    with store.reading() as session:
-        key = session.get_one(Pair, 1).key
-        found = pair_by_key(session, key)
-    assert found is not None
-    return found
+    return first_pair()
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -17,11 +17,8 @@ import torch
 import uvicorn
 from playwright.sync_api import Browser, Page, expect
 
-from models.backbones import TinyBackbone
 from models.pipeline import RefStarPipeline
-from models.prompts import PlainPrompt
-from models.refsel import FirstInput, RefSel, RefSelConfig
-from models.restorer import Restorer, RestorerConfig
+from models.refsel import RefSel
 from restoration.restore.faces import LocatedFace, NotUsable
 from restoration.restore.networks import FaceRestorer
 from restoration.restore.web import application
@@ -47,23 +44,6 @@ class HalfSelected(RefSel):
         return chosen
 
 
-def tiny_restorer() -> FaceRestorer:
-    torch.manual_seed(0)
-    tiny = TinyBackbone(image_size=32, widths=(16, 32), groups=8, heads=2, prompt_width=8)
-    restorer = Restorer(tiny.unet(), tiny.autoencoder(), RestorerConfig(timestep=250, lora=None))
-    restorer.add_reference()
-    for projection in restorer.reference_attention.values():
-        projection.to_out.weight.data.normal_(std=0.2)
-    config = RefSelConfig(
-        encoder="tu-test_resnet",
-        decoder_channels=(8, 8, 8, 8, 8),
-        working_size=32,
-        first_input=FirstInput.DEGRADED,
-    )
-    pipeline = RefStarPipeline(restorer.eval(), PlainPrompt(tiny.prompt()), HalfSelected(config))
-    return FaceRestorer(pipeline)
-
-
 def find(path: Path) -> LocatedFace:
     image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
     if image is None or "nobody" in path.name:
@@ -78,13 +58,15 @@ def picture(path: Path, seed: int) -> Path:
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def address(
+    tmp_path_factory: pytest.TempPathFactory, tiny_pipeline: Callable[..., RefStarPipeline]
+) -> Iterator[str]:
     pytest.importorskip("gradio")
     os.environ["GRADIO_TEMP_DIR"] = str(tmp_path_factory.mktemp("gradio"))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    app = application(tiny_restorer(), find)
+    app = application(FaceRestorer(tiny_pipeline(HalfSelected)), find)
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -211,13 +211,9 @@ class OneFace:
 
 
 @pytest.fixture
-def pair(store: Store, fill: Callable[..., None]) -> Pair:
+def pair(fill: Callable[..., None], first_pair: Callable[[], Pair]) -> Pair:
     fill(identities=1)
-    with store.reading() as session:
-        key = session.get_one(Pair, 1).key
-        found = pair_by_key(session, key)
-    assert found is not None
-    return found
+    return first_pair()
 
 
 def five(pair: Pair) -> list[list[float]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -11,33 +12,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.backbones import TinyBackbone
 from models.pipeline import RefStarPipeline
-from models.prompts import PlainPrompt
-from models.refsel import FirstInput, RefSel, RefSelConfig
-from models.restorer import Restorer, RestorerConfig
+from models.refsel import RefSel
 from restoration.restore.faces import LocatedFace, NotUsable
 from restoration.restore.jobs import Job, find_jobs
 from restoration.restore.networks import FaceRestorer
 from restoration.restore.run import Also, RestoreSettings, fingerprint, restore_pictures
 
-TINY = TinyBackbone(image_size=32, widths=(16, 32), groups=8, heads=2, prompt_width=8)
-
 
 @pytest.fixture
-def pipeline() -> RefStarPipeline:
-    torch.manual_seed(0)
-    restorer = Restorer(TINY.unet(), TINY.autoencoder(), RestorerConfig(timestep=250, lora=None))
-    restorer.add_reference()
-    for projection in restorer.reference_attention.values():
-        projection.to_out.weight.data.normal_(std=0.2)
-    config = RefSelConfig(
-        encoder="tu-test_resnet",
-        decoder_channels=(8, 8, 8, 8, 8),
-        working_size=32,
-        first_input=FirstInput.DEGRADED,
-    )
-    return RefStarPipeline(restorer.eval(), PlainPrompt(TINY.prompt()), RefSel(config).eval())
+def pipeline(tiny_pipeline: Callable[..., RefStarPipeline]) -> RefStarPipeline:
+    return tiny_pipeline(RefSel)
 
 
 def find(path: Path) -> LocatedFace:
