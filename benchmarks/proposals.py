@@ -6,7 +6,8 @@ bare: the network alone on images or tensors that are ready, in full batches at 
 precision, with all threads; in PyTorch, and as it is used (exported, with the extra `openvino`; a stream
 for each thread).
 whole: the same pairs from the files of a store into its database, with decoding, cleaning, PNG, fsync
-and transactions. plain: each pair by itself, everything in turn.
+and transactions. round: the same as rounds do it, each pair mirrored too, beside the bare network asked
+twice. plain: each pair by itself, everything in turn.
 
 All run in one process, one after another in each round, so that a busy machine slows them alike; ratios
 are of the same round. The share of CPU time says what is left where no core is idle, and is the steadier
@@ -98,9 +99,15 @@ def bare_used(model: RefSel | ExportedRefSel, images: list[PairImages]) -> None:
         list(pool.map(answer, range(0, len(images), BATCH)))
 
 
-def whole(home: Path, model: Path) -> None:
+def whole(home: Path, model: Path, *, flips: bool = False) -> None:
     with Store(Settings(home=home)) as store:
-        propose_undecided(store, model, "whole", 1, batch_size=BATCH)
+        version = "mirrored" if flips else "whole"
+        propose_undecided(store, model, version, 1, batch_size=BATCH, flips=flips)
+
+
+def twice(model: RefSel | ExportedRefSel, images: list[PairImages]) -> None:
+    bare_used(model, images)
+    bare_used(model, images)
 
 
 def plain(home: Path, model: RefSel, pairs: int) -> None:
@@ -146,6 +153,8 @@ def measure(folder: Path, pairs: int, rounds: int, given: Path | None) -> dict[s
             ("bare PyTorch", len(files), lambda: bare(model, batches)),
             ("bare", len(files), lambda: bare_used(used, images)),
             ("whole", len(files), lambda copy=copy: whole(copy, given)),
+            ("bare twice", len(files), lambda: twice(used, images)),
+            ("round", len(files), lambda copy=copy: whole(copy, given, flips=True)),
             ("plain", few, lambda copy=copy: plain(copy, model, few)),
         ):
             start, began = time.perf_counter(), time.process_time()
@@ -195,6 +204,7 @@ def main() -> None:
         )
     result = {
         "share of the bare network": ratio(times, "bare", "whole"),
+        "share of the bare network in a round": ratio(times, "bare twice", "round"),
         "share of the bare network, CPU": ratio(times, "bare, CPU", "whole, CPU"),
         "share of the bare network in PyTorch, CPU": ratio(
             times, "bare PyTorch, CPU", "whole, CPU"
