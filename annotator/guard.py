@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import select
+from sqlalchemy.orm import selectinload
 
 from annotator.intake import take_annotation, take_deletion
 from annotator.label_studio import PredictionData, TaskData, image_url
@@ -22,6 +23,8 @@ from annotator.results import (
     proposal_result,
 )
 from annotator.workplace import Workplace
+from dataset_engine.cold_start.landmarks import Landmarks
+from dataset_engine.cold_start.proposing import conflicts_of
 from dataset_engine.store import Store
 from dataset_engine.store.reviews import FROM_ANNOTATORS, Source, standing
 from dataset_engine.store.tables import AnnotationTask, Event, Pair, Proposal
@@ -72,7 +75,9 @@ def _put_back_task(store: Store, workplace: Workplace, row_id: int) -> int:
     """Make a task again; returns how many answers came with it."""
     with store.reading() as session:
         row = session.get_one(AnnotationTask, row_id)
-        pair = session.get_one(Pair, row.pair_id)
+        pair = session.get_one(
+            Pair, row.pair_id, options=[selectinload(Pair.gt), selectinload(Pair.ref)]
+        )
         urls = [
             image_url(store.images.path(image.sha256).relative_to(store.served).as_posix())
             for image in (pair.gt, pair.ref)
@@ -107,7 +112,11 @@ def _put_back_task(store: Store, workplace: Workplace, row_id: int) -> int:
                     task,
                     row.predicted_version,
                     proposal.score if row.place is None else row.place,
-                    proposal_result(store.mask(proposal.mask_sha256), proposal.score),
+                    proposal_result(
+                        store.mask(proposal.mask_sha256),
+                        proposal.score,
+                        conflicts_of(store, Landmarks(store), pair, row.predicted_version),
+                    ),
                 )
             ],
         )
@@ -115,10 +124,14 @@ def _put_back_task(store: Store, workplace: Workplace, row_id: int) -> int:
         studio.set_overlap(task, row.overlap)
     with store.writing() as session:
         session.get_one(AnnotationTask, row_id).task = task
-    made = [{**annotation, "task": task} for annotation in studio.task(task)["annotations"]]
-    for annotation in made:
-        take_annotation(store, workplace.project_id, annotation, Source.SYNC)
-    for event in events if len(made) == len(events) else ():
+    made = sorted(studio.task(task)["annotations"], key=lambda annotation: int(annotation["id"]))
+    copied = events if len(made) == len(events) else []
+    for number, annotation in enumerate(made):
+        # a copy is no newer than what it is a copy of: a later decision on the pages stays the last word
+        made_at = copied[number].annotation_updated_at if copied else None
+        copy = {**annotation, "task": task}
+        take_annotation(store, workplace.project_id, copy, Source.SYNC, made_at)
+    for event in copied:
         take_deletion(store, workplace.project_id, int(event.annotation or 0), Source.SYNC)
     return len(made)
 

@@ -26,7 +26,13 @@ from dataset_engine.store.reviews import (
     record,
     record_deletion,
 )
-from dataset_engine.store.tables import AnnotationProject, AnnotationTask, Image, Pair
+from dataset_engine.store.tables import (
+    AnnotationProject,
+    AnnotationTask,
+    Event,
+    Image,
+    Pair,
+)
 from dataset_engine.taxonomy import Conflict
 
 HOME_SERVER = "home"
@@ -54,15 +60,20 @@ class Taken:
 
 
 def take_annotation(
-    store: Store, project_id: int, annotation: Mapping[str, Any], source: Source
+    store: Store,
+    project_id: int,
+    annotation: Mapping[str, Any],
+    source: Source,
+    made_at: datetime | None = None,
 ) -> Taken:
-    """Record what an annotation says.
+    """Record what an annotation says, and compare it with what others answered.
 
     Args:
         store: the store.
         project_id: row id of the annotation project that the annotation must belong to.
         annotation: Label Studio's annotation, with ``id``, ``task``, ``result``, ``updated_at``.
         source: webhook or sync.
+        made_at: when the person decided, where the annotation is a copy that was made later.
 
     Raises:
         UnknownTaskError: the task is not one that the engine sent.
@@ -111,10 +122,11 @@ def take_annotation(
             conflicts=conflicts,
             lead_time=float(lead_time) if isinstance(lead_time, int | float) else None,
             detail=detail,
+            made_at=made_at,
         ),
     )
-    if recorded.new:
-        compare_answers(store, pair_id)
+    # also of what was known: a crash may have come between the two
+    compare_answers(store, pair_id)
     return Taken(recorded, detail)
 
 
@@ -136,6 +148,10 @@ def take_deletion(store: Store, project_id: int, annotation: int, source: Source
     recorded = record_deletion(store, project_id, annotation, source, "label-studio")
     if recorded is None:
         raise UnknownTaskError(f"annotation {annotation} is not known to this engine")
+    with store.reading() as session:
+        mine = (Event.project_id == project_id, Event.annotation == annotation)
+        pair_id = session.scalars(select(Event.pair_id).where(*mine).limit(1)).one()
+    compare_answers(store, pair_id)  # of three answers two may be left
     return Taken(recorded)
 
 

@@ -390,7 +390,7 @@ class LabelStudio:
         return found
 
     def changed_tasks(
-        self, project: int, since: datetime | None = None
+        self, project: int, since: datetime | None = None, only: Collection[int] | None = None
     ) -> Iterator[dict[str, Any]]:
         """Tasks with all their annotations; an annotation that is not there any more was deleted.
 
@@ -398,19 +398,16 @@ class LabelStudio:
             project: Label Studio's project id.
             since: only tasks annotated, changed or bereft of an annotation after this moment (and a
                 few seconds before it); all tasks otherwise.
+            only: only these tasks.
 
         Yields:
             Tasks with ``id``, ``data``, ``is_labeled`` (whether they are offered no more) and
             ``annotations``, by ascending id.
         """
-        include = ("data", "is_labeled", "annotations", *_ANNOTATION_FIELDS)
-        for task in self._tasks(project, include=include, page=PAGE, since=since):
-            yield {
-                "id": task.id,
-                "data": task.data,
-                "is_labeled": task.is_labeled,
-                "annotations": task.annotations,
-            }
+        names = ("id", "data", "is_labeled", "annotations")
+        include = (*names[1:], *_ANNOTATION_FIELDS)
+        for task in self._tasks(project, include=include, page=PAGE, since=since, only=only):
+            yield {name: getattr(task, name) for name in names}
 
     def annotations(self, project: int, since: datetime | None = None) -> Iterator[dict[str, Any]]:
         """Annotations of `changed_tasks`, skips included, as a webhook would carry them."""

@@ -29,6 +29,7 @@ from dataset_engine.proposal_run import propose_undecided
 from dataset_engine.settings import Settings
 from dataset_engine.store import Store
 from dataset_engine.store.pairs import choose_seeds
+from dataset_engine.store.proposals import bring_forward
 from dataset_engine.store.queries import (
     latest_decision_id,
     latest_round,
@@ -313,6 +314,7 @@ def _take_over(store: Store, round_: Round, report: RoundReport, bar: Bar) -> st
         report.notes.append(f"the rule measures better, but cannot be used: {error}")
         return round_.model_version
     report.proposed += run.proposed
+    bring_forward(store, RULE_VERSION)
     report.notes.append(
         f"{round_.model_version} does not measure better than the rule on held-out identities: "
         f"{RULE_VERSION} proposes until one does"

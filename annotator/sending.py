@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import func, select
-from sqlalchemy.orm import aliased, selectinload
+from sqlalchemy import ColumnElement, func, select
+from sqlalchemy.orm import Session, aliased, selectinload
 
 from annotator.gold_tasks import gold_to_offer
+from annotator.guard import put_back
 from annotator.label_studio import PredictionData, TaskData, image_url
 from annotator.offering import STEP, Candidate, Offer, in_order
 from annotator.results import proposal_result
+from annotator.second_opinions import half_answered
+from annotator.sync import sync_lock
 from annotator.workplace import Workplace
 from dataset_engine.cold_start.landmarks import Landmarks
 from dataset_engine.cold_start.proposing import conflicts_of
@@ -27,7 +30,8 @@ def send_proposals(
 ) -> int:
     """Show every undecided pair that has a proposal of this model version to the annotators.
 
-    Pairs without a task get one. What was sent before is not sent again.
+    Pairs without a task get one. What was sent before is not sent again. Pairs that still wait for a
+    second opinion come along with the proposal that the first annotator saw.
 
     Args:
         store: the store.
@@ -38,7 +42,9 @@ def send_proposals(
     Returns:
         How many proposals were sent now.
     """
-    _forget_deleted_tasks(store, workplace)
+    with sync_lock(store.home):
+        # a task that somebody deleted meanwhile comes back with its answers, not as a new one without
+        put_back(store, workplace)
     waiting = _waiting(store, workplace, model_version)
     progress(0, len(waiting))
     _make_tasks(store, workplace, [one.pair_id for one in waiting])
@@ -62,18 +68,6 @@ def _send_gold(store: Store, workplace: Workplace, model_version: str) -> None:
         _send_batch(store, workplace, model_version, gold[start : start + BATCH])
 
 
-def _forget_deleted_tasks(store: Store, workplace: Workplace) -> None:
-    """Label Studio has no roles, so anybody may have deleted a task: its pair gets a new one."""
-    there = set(workplace.studio.task_ids(workplace.project).values())
-    with store.writing() as session:
-        rows = session.scalars(
-            select(AnnotationTask).where(AnnotationTask.project_id == workplace.project_id)
-        )
-        for row in rows:
-            if row.task not in there:
-                session.delete(row)
-
-
 def _show(store: Store, workplace: Workplace, model_version: str) -> None:
     """Have the labelling stream show this version, which Label Studio takes once it has some."""
     with store.reading() as session:
@@ -95,6 +89,32 @@ def _waiting(store: Store, workplace: Workplace, model_version: str) -> list[Off
         AnnotationTask.project_id == workplace.project_id,
         AnnotationTask.predicted_version == model_version,
     )
+    undecided = (
+        Proposal.model_version == model_version,
+        PairState.status == Status.PROPOSED,
+        Proposal.pair_id.not_in(select(AnnotationTask.pair_id).where(*tasks)),
+    )
+    with store.reading() as session:
+        second = half_answered(session, workplace.project_id, model_version)
+        candidates = _candidates(session, *undecided)
+        for start in range(0, len(second), BATCH):
+            some = PairState.pair_id.in_(list(second)[start : start + BATCH])
+            candidates += _candidates(session, some, Proposal.id == PairState.proposal_id)
+        # what is sent later comes after what was sent before
+        last = session.scalar(select(func.max(AnnotationTask.place)).where(*tasks)) or 0.0
+    return [
+        Offer(
+            one.pair_id,
+            one.proposal_id,
+            last + place * STEP,
+            second.get(one.pair_id, 1 + workplace.mix.double(one.key)),
+        )
+        for place, one in enumerate(in_order(candidates, workplace.mix), start=1)
+    ]
+
+
+def _candidates(session: Session, *which: ColumnElement[bool]) -> list[Candidate]:
+    """Pairs with one of their proposals; how unsure a model is of them is known from any of these."""
     measured = (
         select(Proposal.pair_id, func.max(Proposal.id).label("proposal_id"))
         .where(Proposal.entropy.is_not(None))
@@ -117,25 +137,11 @@ def _waiting(store: Store, workplace: Workplace, model_version: str) -> list[Off
         .join(Pair, Pair.id == Proposal.pair_id)
         .outerjoin(measured, measured.c.pair_id == Proposal.pair_id)
         .outerjoin(known, known.id == measured.c.proposal_id)
-        .where(
-            Proposal.model_version == model_version,
-            PairState.status == Status.PROPOSED,
-            Proposal.pair_id.not_in(select(AnnotationTask.pair_id).where(*tasks)),
-        )
+        .where(*which)
     )
-    with store.reading() as session:
-        candidates = [
-            Candidate(pair_id, proposal_id, key, identity_id, position, uncertainty or 0.0)
-            for pair_id, proposal_id, key, identity_id, position, uncertainty in session.execute(
-                query
-            )
-        ]
-        waiting = in_order(candidates, workplace.mix)
-        # what is sent later comes after what was sent before
-        last = session.scalar(select(func.max(AnnotationTask.place)).where(*tasks)) or 0.0
     return [
-        Offer(one.pair_id, one.proposal_id, last + place * STEP, 1 + workplace.mix.double(one.key))
-        for place, one in enumerate(waiting, start=1)
+        Candidate(pair_id, proposal_id, key, identity_id, position, uncertainty or 0.0)
+        for pair_id, proposal_id, key, identity_id, position, uncertainty in session.execute(query)
     ]
 
 

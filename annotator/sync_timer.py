@@ -53,6 +53,7 @@ class Poller:
         self._surplus = 0
         self._marked: set[int] = set()
         self._annotated: set[int] = set()
+        self._answered_early: set[int] = set()
 
     def poll(self) -> SyncReport | None:
         """Sync once; None where nothing was ever sent to this server.
@@ -85,16 +86,26 @@ class Poller:
         gone: set[int] = set()
         if unlike:
             gone = ours - set(studio.task_ids(workplace.project).values())
-        changed = map(self._look, studio.changed_tasks(workplace.project, self._since))
-        report = sync_changed(self._store, workplace.project_id, changed, gone)
+        known_by_now = self._answered_early & ours
+        changed = [studio.changed_tasks(workplace.project, self._since)]
+        if known_by_now:
+            changed.append(studio.changed_tasks(workplace.project, only=known_by_now))
+        looked_at = (self._look(task, ours) for some in changed for task in some)
+        report = sync_changed(self._store, workplace.project_id, looked_at, gone)
+        self._answered_early -= known_by_now
         self._marked &= ours
         self._mark(workplace)
         self._since, self._surplus = began, surplus
         report.restored = restored
         return report
 
-    def _look(self, task: dict[str, Any]) -> dict[str, Any]:
-        """Remember whether a task is done by its annotations or by our mark."""
+    def _look(self, task: dict[str, Any], ours: set[int]) -> dict[str, Any]:
+        """Remember whether a task is done by its annotations or by our mark.
+
+        One that is being sent may be answered before the store knows of it: it is looked at again then.
+        """
+        if task["annotations"] and task["id"] not in ours:
+            self._answered_early.add(task["id"])
         annotated = any(not one.get("was_cancelled") for one in task["annotations"])
         for tasks, belongs in ((self._annotated, annotated), (self._marked, not annotated)):
             if task["is_labeled"] and belongs:

@@ -14,7 +14,14 @@ from sqlalchemy.orm import Session
 
 from dataset_engine.progress import Advance, silent
 from dataset_engine.store.database import Store
-from dataset_engine.store.reviews import annotators_answers, derive, lock, standing
+from dataset_engine.store.reviews import (
+    annotators_answers,
+    derive,
+    known_answer,
+    lock,
+    only_tests,
+    standing,
+)
 from dataset_engine.store.tables import (
     AnnotationTask,
     Comparison,
@@ -108,11 +115,11 @@ def _questions(session: Session, pair_id: int) -> list[_Question]:
     events = session.scalars(query.order_by(Event.annotation_updated_at, Event.id)).all()
     decided = standing(events)
     gold_id = session.scalar(select(GoldAnswer.event_id).where(GoldAnswer.pair_id == pair_id))
-    gold = next((event for event in events if event.id == gold_id), None)
+    gold = known_answer(events, decided, gold_id)
     answers = annotators_answers(decided, gold)
     asked: Sequence[tuple[Event, Event]] = ()
     if gold is not None:
-        asked = [(answer, gold) for answer in answers if answer.id > gold.id]
+        asked = [(answer, gold) for answer in answers if only_tests(answer, gold)]
     elif len(answers) == 2:
         asked = [(answers[1], answers[0])]
     if not asked:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
+from dataset_engine.store.comparing import compare_answers
 from dataset_engine.store.database import Store
 from dataset_engine.store.queries import REVIEWED
 from dataset_engine.store.reviews import derive_all, lock
@@ -115,6 +116,8 @@ def drop_gold(store: Store, keys: Iterable[str]) -> int:
         for table in (GoldAnswer, Comparison):
             session.execute(delete(table).where(table.pair_id.in_(pair_ids)))
         derive_all(session, pair_ids)
+    for pair_id in pair_ids:
+        compare_answers(store, pair_id)
     return len(pair_ids)
 
 

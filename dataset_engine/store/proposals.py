@@ -11,12 +11,15 @@ from sqlalchemy import select
 
 from dataset_engine.store.database import Store
 from dataset_engine.store.reviews import derive_all, lock
-from dataset_engine.store.tables import Pair, Proposal
+from dataset_engine.store.tables import Pair, PairState, Proposal
+from dataset_engine.taxonomy import Status
 
 FACE_REGION = "face-region"
 """Model version of the rule that proposes the whole face region before any model exists."""
 
 NOTHING = np.zeros((0, 0), np.bool_)
+BATCH = 500
+"""Proposals that are brought forward in one transaction."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,55 @@ def add_proposals(
         session.flush()
         derive_all(session, (p.pair_id for p, _ in new))
     return len(new)
+
+
+def bring_forward(store: Store, model_version: str) -> int:
+    """Make a version's proposals the newest ones of all pairs that nobody has decided on.
+
+    The newest proposal is what people see. Where an older version is to be seen again, its rows are
+    written anew behind the others; what the others found out stays beside them.
+
+    Returns:
+        How many proposals were brought forward; one that is the newest stays where it is.
+    """
+    behind = (
+        select(Proposal.pair_id)
+        .join(PairState, PairState.pair_id == Proposal.pair_id)
+        .where(
+            Proposal.model_version == model_version,
+            PairState.status == Status.PROPOSED,
+            PairState.proposed_version != model_version,
+        )
+        .order_by(Proposal.pair_id)
+    )
+    with store.reading() as session:
+        pair_ids = session.scalars(behind).all()
+    for start in range(0, len(pair_ids), BATCH):
+        some = pair_ids[start : start + BATCH]
+        with store.writing() as session:
+            for state in lock(session, *some).values():
+                state.proposal_id = None
+            old = session.scalars(
+                select(Proposal)
+                .where(Proposal.model_version == model_version, Proposal.pair_id.in_(some))
+                .order_by(Proposal.id)
+            ).all()
+            copies = [
+                {
+                    column.key: getattr(one, column.key)
+                    for column in Proposal.__table__.columns
+                    if column.key != "id"
+                }
+                for one in old
+            ]
+            session.flush()
+            for one in old:
+                session.delete(one)
+            session.flush()
+            session.add_all(Proposal(**copy) for copy in copies)
+            session.flush()
+            derive_all(session, some)
+    return len(pair_ids)
 
 
 def propose_face_region(store: Store, pairs: Iterable[Pair]) -> int:

@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, aliased
@@ -117,11 +118,16 @@ def quality_report(session: Session, least_iou: float, least_kappa: float) -> Qu
         )
         .join(first, first.id == Comparison.event_id)
         .join(second, second.id == Comparison.other_event_id)
+        .order_by(Comparison.id)
     )
     sums: dict[bool, defaultdict[tuple[str, str], _Sums]] = {
         gold: defaultdict(_Sums) for gold in (True, False)
     }
-    for one, actor, other, status, other_status, conflicts, known in session.execute(query):
+    newest: dict[tuple[bool, int, frozenset[str]], Any] = {}
+    for row in session.execute(query):
+        # who changes an answer, or whose task was put back, has answered once all the same
+        newest[row[0].gold, row[0].pair_id, frozenset(row[1:3])] = row
+    for one, actor, other, status, other_status, conflicts, known in newest.values():
         groups = _scenarios(known if one.gold else conflicts | known)
         for who in (EVERY, actor) if one.gold else (EVERY, actor, other):
             for scenario in groups:

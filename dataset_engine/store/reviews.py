@@ -58,6 +58,7 @@ class Decision:
         mask: bool [H, W], inside the face region; None where there is none.
         lead_time: seconds that the person spent.
         detail: for an unusable annotation, why.
+        made_at: when the person decided, where the annotation is a copy that was made later.
     """
 
     pair_id: int
@@ -72,6 +73,7 @@ class Decision:
     conflicts: frozenset[Conflict] = frozenset()
     lead_time: float | None = None
     detail: str = ""
+    made_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def record(store: Store, decision: Decision) -> Recorded:
             actor=decision.actor,
             project_id=decision.project_id,
             annotation=decision.annotation,
-            annotation_updated_at=decision.updated_at,
+            annotation_updated_at=decision.made_at or decision.updated_at,
             status=status,
             mask_before=before.mask_sha256 if before else None,
             mask_after=mask_sha256,
@@ -227,6 +229,29 @@ def annotators_answers(decided: Iterable[Event], gold: Event | None) -> list[Eve
     return sorted(answers.values(), key=lambda event: event.id)
 
 
+def known_answer(
+    events: Iterable[Event], decided: Sequence[Event], gold: int | None
+) -> Event | None:
+    """The gold answer among a pair's events, as long as its maker stands by an answer to the pair.
+
+    Who takes the gold answer back leaves the pair to whoever answers it: nothing else would decide it.
+
+    Args:
+        events: all of the pair.
+        decided: see `standing`.
+        gold: row id of the gold answer's event, or None.
+    """
+    known = next((event for event in events if event.id == gold), None)
+    if known is None or not any(event.actor == known.actor for event in decided):
+        return None
+    return known
+
+
+def only_tests(event: Event, gold: Event) -> bool:
+    """Whether an answer to a pair with a gold answer tests its annotator, and so decides nothing."""
+    return event.source in FROM_ANNOTATORS and event.actor != gold.actor and event.id > gold.id
+
+
 def _when(event: Event) -> tuple[datetime, int]:
     return event.annotation_updated_at, event.id
 
@@ -244,10 +269,9 @@ def _settle(
     who disagree neither has the last word.
     """
     decided = standing(events)
-    if gold is not None:
-        known = next(event for event in events if event.id == gold)
-        tests = {event.id for event in annotators_answers(decided, known) if event.id > gold}
-        decided = [event for event in decided if event.id not in tests]
+    known = known_answer(events, decided, gold)
+    if known is not None:
+        decided = [event for event in decided if not only_tests(event, known)]
     latest = max(decided, key=_when, default=None)
     state.proposal_id = proposal.id if proposal else None
     state.proposed_version = proposal.model_version if proposal else ""

@@ -14,11 +14,12 @@ import pytest
 from fastapi.testclient import TestClient
 
 from annotator.connection import LabelStudioUnavailable
-from annotator.label_studio import LabelStudio, image_url
+from annotator.label_studio import SECRET_HEADER, LabelStudio, image_url
 from annotator.removal import Task, remove_bodies, remove_tasks
 from annotator.review import sign_in_limit
 from annotator.review.access import TOKEN_HEADER
 from annotator.review.sign_in_limit import SignInLimit
+from annotator.review.tokens import Signer
 from annotator.secrets import home_secrets
 from annotator.service import whole_service
 from dataset_engine.settings import Settings
@@ -26,6 +27,7 @@ from dataset_engine.store import Store
 from dataset_engine.store.tables import Pair
 
 HERE = "http://127.0.0.1:9090"
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 ELSEWHERE = (
     "http://169.254.169.254/latest/meta-data/",
     "https://127.0.0.1:8080/api/users",
@@ -66,6 +68,31 @@ def test_a_tasks_urls_lead_the_service_nowhere(
     answer = client.post("/predict", json={"tasks": [task]})
     assert answer.status_code == 422
     assert asked == []
+
+
+def test_nothing_but_the_comparison_in_constant_time_tells_a_secret_from_a_wrong_one(
+    store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each wrong secret is refused, and is let in once that comparison says that it is right."""
+    signer = Signer("secret", "password")
+    forged = f"{signer.session('Anna', NOON).partition('.')[0]}.{'A' * 43}"
+    app = whole_service(store, settings, "0.0.0.0")
+    with TestClient(app, base_url=HERE) as client:
+        wrong: dict[str, Callable[[], bool]] = {
+            "webhook": lambda: (
+                client.post("/webhook", headers={SECRET_HEADER: "x"}).status_code != 403
+            ),
+            "service": lambda: client.post("/setup", auth=("refstar", "x")).status_code != 401,
+            "metrics": lambda: (
+                client.get("/metrics", headers={"Authorization": "Bearer x"}).status_code != 401
+            ),
+            "password": lambda: signer.password_matches("x"),
+            "page": lambda: signer.page_token_matches("session", "x"),
+            "session": lambda: signer.session_name(forged, NOON) is not None,
+        }
+        assert {name for name, passes in wrong.items() if passes()} == set()
+        monkeypatch.setattr("hmac.compare_digest", lambda *_: True)
+        assert {name for name, passes in wrong.items() if passes()} == set(wrong)
 
 
 @pytest.mark.parametrize(

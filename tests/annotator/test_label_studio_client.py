@@ -258,7 +258,7 @@ def test_hotkeys_are_distinct_and_not_label_studios_own() -> None:
     root = ElementTree.fromstring(labelling_config())  # noqa: S314 - our own file
     tags = [*root.iter("Choice"), *root.iter("Label")]
     keys = [str(tag.get("hotkey")) for tag in tags]
-    assert len(set(keys)) == len(keys) == 13
+    assert len(set(keys)) == len(keys) == len(Conflict) + 5
     assert not set(keys) & set("uhvboemkwpr[]")
 
 
@@ -420,6 +420,8 @@ def test_only_what_changed_is_asked_for(label_studio: LabelStudio) -> None:
     assert newest["was_cancelled"] is False
     assert datetime.fromisoformat(newest["updated_at"]) > moment
     assert len(list(label_studio.annotations(project))) == 3
+    one, other = label_studio.changed_tasks(project, only=[ids[5], ids[1]])
+    assert ([one["id"], other["id"]], other["annotations"]) == ([ids[1], ids[5]], [newest])
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -271,6 +272,35 @@ def test_gold_goes_to_everybody_once_people_are_known_and_is_sent_once(
     # 52 are open, and each of three sees a third of them: two are a tenth of that
     assert len(mixed) == 2
     assert all(workplace.studio.task(row.task)["overlap"] == 3 for row in mixed)
+
+
+@pytest.mark.slow
+def test_the_stream_asks_for_a_second_opinion_that_a_new_round_overtook(
+    store: Store, workplace: Workplace, people: dict[str, Annotator]
+) -> None:
+    workplace = replace(workplace, mix=Mix(double_share=1.0))
+    send_proposals(store, workplace, "unet-r1")
+    first = people["ann"].next_task(workplace.project)
+    assert first is not None
+    pair = tasks(store)[first["id"]].pair_id
+    people["ann"].submit(first, answer(store, tasks(store)[first["id"]]))
+    sync_workplace(store, workplace, no_bar)
+    with store.reading() as session:
+        region = store.mask(session.get_one(Pair, 1).ref.region_sha256)
+        undecided = session.scalars(
+            select(PairState.pair_id).where(PairState.status == Status.PROPOSED)
+        ).all()
+    add_proposals(
+        store, "unet-r2", 2, [NewProposal(n, region, 0.9, 0.01, 0.0) for n in undecided[:20]]
+    )
+    assert send_proposals(store, workplace, "unet-r2") == 21
+    seen = []
+    while (task := people["bob"].next_task(workplace.project)) and len(seen) < 21:
+        seen.append(task["id"])
+        assert [p["model_version"] for p in task["predictions"]] == ["unet-r2"]
+        people["bob"].submit(task, answer(store, tasks(store)[task["id"]]))
+    assert first["id"] in seen
+    assert tasks(store)[first["id"]].pair_id == pair
 
 
 @pytest.mark.slow

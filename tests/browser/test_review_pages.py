@@ -233,6 +233,31 @@ def test_nothing_is_lost_or_counted_twice_when_requests_fail(
     assert kinds == ["submitted", "submitted", "submitted", "deleted", "submitted"]
 
 
+def test_a_decision_that_waited_for_months_holds_no_other_up(
+    page: Page, service: Service, filled: Store
+) -> None:
+    begin(page, service)
+    with filled.reading() as session:
+        pair = session.get_one(Pair, 2)
+        click = {"click": "f" * 32, "act": "reject", "pair": pair.key, "conflicts": []}
+    page.evaluate(
+        """click => {
+          const at = Date.now() - 90 * 24 * 3600 * 1000;
+          const kept = {...click, who: "Anna", at};
+          localStorage.setItem("refstar-click:" + click.click, JSON.stringify(kept));
+        }""",
+        click,
+    )
+    page.reload()
+    expect(page.locator(".card[aria-selected=true]")).to_be_focused()
+    press(page, "a")
+    saved(page)
+    assert {n: s for n, s in statuses(filled).items() if s != "proposed"} == {
+        1: "accepted",
+        2: "rejected",
+    }
+
+
 def test_filters_are_reached_and_left_by_keyboard(page: Page, service: Service) -> None:
     begin(page, service)
     press(page, "f", *["Tab"] * 2)

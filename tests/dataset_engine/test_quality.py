@@ -209,6 +209,53 @@ def test_the_maker_of_a_gold_answer_may_change_it_but_the_gold_answer_stays(
     assert desk.rows(gold=True)["label-studio:1", EVERY].iou == 1.0
 
 
+def test_who_answers_a_gold_task_twice_changes_nothing_either(desk: Desk, store: Store) -> None:
+    desk.clicks(1)
+    set_gold(store, [desk.keys[1]], "lead")
+    known = desk.state(1).mask_sha256
+    desk.answers(1, 1, 200, annotation=501)
+    desk.answers(1, 1, 40, annotation=502)  # a second annotation beside the first
+    assert (desk.state(1).status, desk.state(1).mask_sha256) == (Status.ACCEPTED, known)
+
+
+def test_a_gold_answer_that_its_maker_takes_back_keeps_nobodys_answer_from_counting(
+    desk: Desk, store: Store
+) -> None:
+    desk.clicks(1)
+    set_gold(store, [desk.keys[1]], "lead")
+    desk.answers(1, 1, 40)
+    assert desk.status(1) == [Status.ACCEPTED]
+    take_back(store, "click-undo", "click-0001", "review:Anna")
+    assert desk.status(1) == [Status.ADJUSTED]
+    assert desk.state(1).mask_sha256 == store.put_mask(desk.mask(40))
+    desk.clicks(1)
+    desk.answers(2, 1, 90)
+    assert desk.state(1).mask_sha256 == store.put_mask(desk.mask(40))
+    assert rebuild(store, [1]) == 0
+
+
+def test_an_answer_that_is_changed_counts_once_in_the_table(desk: Desk, store: Store) -> None:
+    desk.answers(1, 1, 10)
+    second = desk.answers(2, 1, 120)
+    desk.answers(2, 1, 11, annotation=second)
+    desk.clicks(2)
+    set_gold(store, [desk.keys[2]], "lead")
+    first = desk.answers(1, 2, 200)
+    desk.answers(1, 2, 0, annotation=first)
+    for gold in (False, True):
+        row = desk.rows(gold)["label-studio:1", EVERY]
+        assert (row.answers, row.agreed) == (1, 1)
+
+
+def test_two_answers_to_dropped_gold_are_second_opinions(desk: Desk, store: Store) -> None:
+    desk.clicks(1)
+    set_gold(store, [desk.keys[1]], "lead")
+    desk.answers(1, 1, 10)
+    desk.answers(2, 1, 120)
+    drop_gold(store, [desk.keys[1]])
+    assert desk.status(1) == [Status.ADJUDICATE]
+
+
 def test_gold_that_is_dropped_is_an_ordinary_pair_again(desk: Desk, store: Store) -> None:
     desk.clicks(1)
     set_gold(store, [desk.keys[1]], "lead")

@@ -10,8 +10,15 @@ import numpy as np
 from sqlalchemy import select
 
 from dataset_engine.store import Store
+from dataset_engine.store.page_reviews import PageReview, record_page_review
 from dataset_engine.store.pairs import choose_seeds
-from dataset_engine.store.proposals import FACE_REGION, propose_face_region
+from dataset_engine.store.proposals import (
+    FACE_REGION,
+    NewProposal,
+    add_proposals,
+    bring_forward,
+    propose_face_region,
+)
 from dataset_engine.store.queries import (
     count_undecided,
     latest_decision_id,
@@ -23,8 +30,15 @@ from dataset_engine.store.queries import (
     status_report,
     usable_round,
 )
-from dataset_engine.store.reviews import Decision, EventKind, Source, record
-from dataset_engine.store.tables import AnnotationProject, Identity, PairState, Round
+from dataset_engine.store.reviews import Decision, EventKind, Source, rebuild, record
+from dataset_engine.store.tables import (
+    AnnotationProject,
+    Identity,
+    Pair,
+    PairState,
+    Proposal,
+    Round,
+)
 from dataset_engine.taxonomy import Conflict, Split, Status
 
 
@@ -50,6 +64,35 @@ def test_rounds_are_told_apart_by_number_and_stage(store: Store) -> None:
     assert usable.metrics == {"unet": {"iou": 0.5, "f1": None}}
     assert usable.created_at.tzinfo is not None
     assert [made["stage"] for made in report.rounds] == ["done", "proposing", "training"]
+
+
+def test_masks_of_an_older_version_are_brought_forward_for_what_nobody_decided(
+    store: Store, fill: Callable[..., None]
+) -> None:
+    fill()
+    masks = [np.zeros((512, 512), bool), np.ones((512, 512), bool)]
+    add_proposals(store, "rule-1", 0, [NewProposal(n, masks[0], 0.8, 0.5) for n in (1, 2, 3)])
+    add_proposals(store, "unet-r1", 1, [NewProposal(n, masks[1], 0.9, 0.2) for n in (1, 2, 4)])
+    with store.reading() as session:
+        key = session.get_one(Pair, 2).key
+        decided = session.get_one(PairState, 2).mask_sha256
+        made = session.scalars(select(Proposal.created_at).order_by(Proposal.pair_id)).all()
+    at = datetime(2026, 11, 24, tzinfo=UTC)
+    record_page_review(store, PageReview("click-000001", key, True, decided, "review:Anna", at))
+
+    assert [bring_forward(store, "rule-1") for _ in range(2)] == [1, 0]
+
+    with store.reading() as session:
+        shown = [latest_proposal(session, n) for n in (1, 2, 3, 4)]
+        states = [session.get_one(PairState, n) for n in (1, 2, 3, 4)]
+        kept = session.scalars(select(Proposal).order_by(Proposal.pair_id)).all()
+    assert [one.model_version for one in shown if one] == ["rule-1", "unet-r1", "rule-1", "unet-r1"]
+    assert [state.proposal_id for state in states] == [one.id for one in shown if one]
+    assert shown[0] is not None
+    assert (shown[0].round, shown[0].score, shown[0].entropy) == (0, 0.8, 0.5)
+    assert np.array_equal(store.mask(shown[0].mask_sha256), masks[0])
+    assert sorted(one.created_at for one in kept) == sorted(made)
+    assert rebuild(store, [1, 2, 3, 4]) == 0
 
 
 def test_seeds_are_proposed_for_reviewed_and_learnt_from(

@@ -10,6 +10,7 @@ const PREFIX = "refstar-click:";
 const MOST = 20;
 const FIRST_WAIT = 40; // the screen comes first
 const LONGEST_WAIT = 15_000;
+const OLDEST = 30 * 24 * 3600; // the service takes no greater age, and a refusal would hold all others up
 
 export class Outbox {
   /**
@@ -110,5 +111,5 @@ function stored() {
 }
 
 function outgoing({ who, at, ...click }) {
-  return { ...click, age: Math.max(0, (Date.now() - at) / 1000) };
+  return { ...click, age: Math.min(OLDEST, Math.max(0, (Date.now() - at) / 1000)) };
 }
