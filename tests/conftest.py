@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from annotator.label_studio import LabelStudio
 from annotator.server import Credentials, LabelStudioServer
@@ -265,5 +266,48 @@ def tiny_pipeline() -> Callable[..., Any]:
         )
         prompt = PlainPrompt(tiny.prompt())
         return RefStarPipeline(restorer.eval(), prompt, refsel(selecting).eval())
+
+    return make
+
+
+def _field(number: int, value: int | bytes) -> bytes:
+    """One field of a protobuf message: a number, or bytes."""
+    if isinstance(value, int):
+        return _varint(number << 3) + _varint(value)
+    return _varint(number << 3 | 2) + _varint(len(value)) + value
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def _value(name: bytes, *dims: int) -> bytes:
+    shape = b"".join(_field(1, _field(1, dim)) for dim in dims)
+    return _field(1, name) + _field(2, _field(1, _field(1, 1) + _field(2, shape)))
+
+
+@pytest.fixture(scope="session")
+def arcface_stand_in() -> Callable[[NDArray[np.float32]], bytes]:
+    """Makes an ArcFace of ONNX that multiplies the colours of 4 x 4 cells, float32[48], by a matrix."""
+
+    def make(weight: NDArray[np.float32]) -> bytes:
+        ints = b"".join(_field(8, 28) for _ in range(2))
+        attributes = b"".join(
+            _field(5, _field(1, name) + ints + _field(20, 7))
+            for name in (b"kernel_shape", b"strides")
+        )
+        pool = _field(1, b"x") + _field(2, b"pooled") + _field(4, b"AveragePool") + attributes
+        flat = _field(1, b"pooled") + _field(2, b"flat") + _field(4, b"Flatten")
+        product = _field(1, b"flat") + _field(1, b"w") + _field(2, b"y") + _field(4, b"MatMul")
+        tensor = b"".join(_field(1, side) for side in weight.shape)
+        tensor += _field(2, 1) + _field(8, b"w") + _field(9, weight.tobytes())
+        graph = b"".join(_field(1, node) for node in (pool, flat, product)) + _field(2, b"g")
+        graph += _field(5, tensor) + _field(11, _value(b"x", 1, 3, 112, 112))
+        graph += _field(12, _value(b"y", 1, weight.shape[1]))
+        return _field(1, 8) + _field(7, graph) + _field(8, _field(1, b"") + _field(2, 13))
 
     return make

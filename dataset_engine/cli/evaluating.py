@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 
 from dataset_engine.cli.app import app, settings_of
+from dataset_engine.cli.restoring import newest_pipeline
 from dataset_engine.cli.training import PANEL, ConfigOption, WeightsOption
 from dataset_engine.progress import console, progress_bar
 
@@ -77,9 +78,9 @@ def evaluate(
     for table in evaluation_tables(result.rows, result.columns):
         console.print(table)
     for note in result.notes:
-        console.print(f"[yellow]note[/] {escape(note)}", highlight=False)
+        console.print(f"[yellow]note[/] {escape(note)}", highlight=False, soft_wrap=True)
     for problem in result.problems[:20]:
-        console.print(f"[yellow]left out[/] {escape(problem)}", highlight=False)
+        console.print(f"[yellow]left out[/] {escape(problem)}", highlight=False, soft_wrap=True)
     if len(result.problems) > 20:
         console.print(f"[yellow]and {len(result.problems) - 20} more[/], see the report")
     console.print(f"the report is {escape(str(result.page))}")
@@ -163,7 +164,7 @@ def explain(
     reference: Annotated[Path, typer.Argument(help="The reference, in the same form.")],
     model: Annotated[
         Path | None,
-        typer.Option(help="A pipeline; HOME/runs/restoration/phase-3/best otherwise."),
+        typer.Option(help="A pipeline; the newest phase of HOME/runs/restoration otherwise."),
     ] = None,
     mask: Annotated[
         Path | None, typer.Option(help="White where the reference may be used; RefSel otherwise.")
@@ -178,8 +179,6 @@ def explain(
     from restoration.explain.run import explain as run
 
     home = settings_of(context).home
-    pipeline = RefStarPipeline.from_pretrained(
-        model or home / "runs" / "restoration" / "phase-3" / "best"
-    )
+    pipeline = RefStarPipeline.from_pretrained(model or newest_pipeline(home))
     run(pipeline, degraded, reference, out, mask=mask, truth=truth)
     console.print(f"the page is {escape(str(out))}")

@@ -63,14 +63,15 @@ def restore(
     ] = None,
     device: Annotated[str, typer.Option(help="Where the networks run: cpu, cuda, cuda:1.")] = "cpu",
     web: Annotated[bool, typer.Option(help="Open a page on this machine instead.")] = False,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="The page's port.")] = 7860,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The page's port.")] = 7860,
 ) -> None:
     """Restore faces from references; run again after a stop, and it goes on."""
     from restoration.restore.jobs import find_jobs
-    from restoration.restore.run import Also, RestoreSettings, fingerprint, restore_pictures
+    from restoration.restore.outputs import what_else
+    from restoration.restore.run import RestoreSettings, fingerprint, restore_pictures
 
     home = settings_of(context).home
-    folder = model or _newest_pipeline(home)
+    folder = model or newest_pipeline(home)
     restorer = _opened(folder, arcface or home / "weights" / "arcface.onnx", device)
     find = _finder(aligned=aligned, scale=scale)
     if web:
@@ -81,9 +82,8 @@ def restore(
         return
     if lq is None or not reference:
         raise ValueError("say what to restore: engine restore LQ --reference REF -o OUT, or --web")
-    wanted = frozenset(Also(name) for name in also or ())
+    settings = RestoreSettings(batch, same_person, strict, what_else(also or ()))
     jobs, left = find_jobs(lq, reference)
-    settings = RestoreSettings(batch, same_person, strict, wanted)
     with progress_bar("restoring faces") as advance:
         report = restore_pictures(
             jobs,
@@ -96,10 +96,13 @@ def restore(
             progress=advance,
         )
     known = f", {report.known} of them before" if report.known else ""
-    console.print(f"{len(report.restored)} pictures are in {escape(str(out))}{known}")
+    line = f"{len(report.restored)} pictures are in {out}{known}"
+    console.print(escape(line), highlight=False, soft_wrap=True)
     if not restorer.knows_identities:
         console.print("[yellow]note[/] ArcFace's weights are absent: identity was not compared")
     for one in report.restored[:SHOWN]:
+        line = f"{Path(one.picture).name} from {one.reference}: {one.why}"
+        console.print(escape(line), highlight=False, soft_wrap=True)
         if one.notes:
             line = f"{Path(one.picture).name}: {'; '.join(one.notes)}"
             console.print(f"[yellow]note[/] {escape(line)}", soft_wrap=True)
@@ -171,7 +174,8 @@ def make_test_set(
             made = build_real_set(
                 source, out, analyser, trained=trained, prepare=prepare, progress=advance
             )
-    console.print(f"{len(made.faces)} faces are in {escape(str(out))}, SHA-256 {made.sha256[:16]}")
+    line = f"{len(made.faces)} faces are in {out}, SHA-256 {made.sha256[:16]}"
+    console.print(escape(line), highlight=False, soft_wrap=True)
     if trained is None:
         console.print("[yellow]note[/] give --trained-on, so that nobody of the training is in it")
     refused = sum(one.reason == "trained_on" for one in made.left)
@@ -182,7 +186,12 @@ def make_test_set(
         console.print(f"{others} files were set aside, see test-set.json")
 
 
-def _newest_pipeline(home: Path) -> Path:
+def newest_pipeline(home: Path) -> Path:
+    """The pipeline that a home's training gave last.
+
+    Raises:
+        ValueError: there is none that reads a reference.
+    """
     runs = home / "runs" / "restoration"
     for phase in (3, 2):
         best = runs / f"phase-{phase}" / "best"

@@ -34,6 +34,8 @@ class Explained:
     """The finest grid first."""
     chosen_by: str
     """Who chose the mask."""
+    names: str
+    """Which pair this is."""
 
 
 def write_page(path: Path, explained: Explained) -> None:
@@ -58,6 +60,7 @@ def write_page(path: Path, explained: Explained) -> None:
             kept=float(explained.mask.mean()),
             moved=float(np.abs(change).mean()),
             chosen_by=explained.chosen_by,
+            names=explained.names,
             size=len(explained.mask),
             maps=json.dumps([packed(one) for one in explained.maps]),
         )

@@ -72,6 +72,7 @@ def explain(
         truth=None if truth is None else read_square(truth, size),
         maps=tuple(watch.maps()),
         chosen_by="RefSel" if mask is None else mask.name,
+        names=f"{degraded.name}, restored with {reference.name}",
     )
     page.parent.mkdir(parents=True, exist_ok=True)
     write_page(page, explained)

@@ -5,36 +5,22 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dataset_engine.shards.files import file_sha256, write_whole
+from dataset_engine.shards.files import file_sha256
 from restoration.restore.choice import Candidate, Choice, choose
-from restoration.restore.faces import FaceFinder, Image, LocatedFace, NotUsable
+from restoration.restore.faces import FaceFinder, LocatedFace, NotUsable
 from restoration.restore.jobs import Job, LeftOut
-from restoration.restore.networks import ARCFACE_ABSENT, FaceRestorer, Mask, similarity
-from restoration.restore.pictures import at_side, before_after, mask_at, png, under_mask
+from restoration.restore.networks import ARCFACE_ABSENT, FaceRestorer, similarity
+from restoration.restore.outputs import Also, Made, write_outputs
 from restoration.restore.report import Report, Restored, add_lines, read_lines
 
 KEPT_REFERENCES = 64
 """How many references are held in memory, since many pictures may share one."""
-
-
-class Also(StrEnum):
-    """What is written beside the restored picture, each into a folder of its own."""
-
-    MASK = "mask"
-    """Which parts of the reference were used, black and white."""
-    REFERENCE = "reference"
-    """The reference under the mask."""
-    COMPARISON = "comparison"
-    """Input, reference with its mask, and restored face."""
-    FACE = "face"
-    """The restored face, aligned."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +70,16 @@ def restore_pictures(
         left: what was set aside before.
         model: names the networks, so that others restore again.
         progress: is told how many pictures are done, and of how many.
+
+    Raises:
+        ValueError: other people's references are to be refused, and nobody can tell who is who.
     """
     settings = settings or RestoreSettings()
+    if settings.strict and not restorer.knows_identities:
+        raise ValueError(
+            "--strict refuses references of other people, and ArcFace's weights, which tell people "
+            "apart, are absent: put arcface.onnx into HOME/weights, or name it with --arcface"
+        )
     out.mkdir(parents=True, exist_ok=True)
     run = _Run(out, restorer, find, settings, model)
     run.report.left += left
@@ -185,7 +179,8 @@ class _Run:
             (path, reference), mask = chosen[place]
             _, similarities, choice = choices[n]
             kept = np.asarray(mask[0].float().cpu().numpy() >= 0.5, np.bool_)
-            files = self._write(batch[n], reference.aligned, kept, restored[place])
+            made = Made(batch[n].face, reference.aligned, kept, restored[place])
+            files = write_outputs(self._out, batch[n].job.name, made, self._settings.also)
             one = Restored(
                 name=batch[n].job.name,
                 key=batch[n].key,
@@ -241,35 +236,6 @@ class _Run:
             self._leave(one.job.path, "odd", "; ".join(one.notes))
             return True
         return False
-
-    def _write(self, one: _Ready, reference: Image, mask: Mask, restored: Image) -> dict[str, str]:
-        """Write the picture and what else is asked for; file names with their hashes."""
-        side = one.face.aligned.shape[0]
-        wide = mask_at(mask, reference.shape[0])
-        made: dict[Also, Image] = {}
-        for also in self._settings.also:
-            match also:
-                case Also.MASK:
-                    made[also] = wide.astype(np.uint8) * np.uint8(255)
-                case Also.REFERENCE:
-                    made[also] = under_mask(reference, wide)
-                case Also.COMPARISON:
-                    after = at_side(restored, side)
-                    made[also] = before_after(one.face.aligned, reference, wide, after)
-                case Also.FACE:
-                    made[also] = restored
-        files: dict[str, Image] = {}
-        for also, image in made.items():
-            (self._out / also).mkdir(exist_ok=True)
-            files[f"{also}/{one.job.name}.png"] = image
-        # the picture comes last: where it is, the others are
-        files[f"{one.job.name}.png"] = one.face.paste(restored)
-        hashes = {}
-        for name, image in files.items():
-            data = png(image)
-            write_whole(self._out / name, data)
-            hashes[name] = hashlib.sha256(data).hexdigest()
-        return hashes
 
     def _located(self, path: Path) -> LocatedFace | LeftOut:
         try:

@@ -67,7 +67,21 @@ def red_at(tab: Page, canvas: str, x: float, y: float) -> int:
     )
 
 
-def test_a_click_on_the_result_lights_up_its_place_on_the_reference(tab: Page, tmp_path: Path):
+def brightness(tab: Page, canvas: str, x: float, y: float) -> float:
+    """Mean of a pixel's channels, 0 to 1."""
+    levels = tab.evaluate(
+        """([id, x, y]) => {
+          const made = document.getElementById(id);
+          return [...made.getContext('2d').getImageData(x * made.width, y * made.height, 1, 1).data];
+        }""",
+        [canvas, x, y],
+    )
+    return float(sum(levels[:3])) / 765
+
+
+@pytest.fixture
+def explained(tmp_path: Path) -> Path:
+    """The page on a grey reference whose right quarter the mask leaves out."""
     tiny = TinyBackbone(image_size=64, widths=(16, 32), groups=8, heads=2, prompt_width=8)
     torch.manual_seed(0)
     attention = ReferenceAttentionSettings(position_sigmas=(0.5, 0.5))
@@ -91,7 +105,11 @@ def test_a_click_on_the_result_lights_up_its_place_on_the_reference(tab: Page, t
         page,
         mask=tmp_path / "mask.png",
     )
-    tab.goto(page.as_uri())
+    return page
+
+
+def test_a_click_on_the_result_lights_up_its_place_on_the_reference(tab: Page, explained: Path):
+    tab.goto(explained.as_uri())
     expect(tab.locator("body[data-ready=yes]")).to_be_attached()
     said = tab.locator("#said")
     expect(said).to_have_text("Click the result.")
@@ -101,12 +119,29 @@ def test_a_click_on_the_result_lights_up_its_place_on_the_reference(tab: Page, t
     assert red_at(tab, "reference", 0.28, 0.53) > 60
     assert red_at(tab, "reference", 0.72, 0.1) == 0
     tab.locator("#mode").select_option("origin")
-    expect(said).to_contain_text("Equal colours")
+    expect(said).to_contain_text("has the colour of the place")
+    assert brightness(tab, "reference", 0.9, 0.5) < 0.35  # what the mask leaves out stays dark
+    assert brightness(tab, "reference", 0.28, 0.53) > 0.45
     tab.locator("#mode").select_option("share")
     expect(said).to_contain_text("came from the reference")
     tab.locator("#map").select_option(index=1)
     tab.locator("#result").click(position={"x": 10, "y": 10})
     expect(said).to_contain_text("Place (0, 0)")
+    tab.keyboard.press("ArrowRight")
+    tab.keyboard.press("ArrowDown")
+    expect(said).to_contain_text("Place (1, 1)")
+
+
+def test_the_page_fits_on_a_phone(chromium: Browser, explained: Path):
+    page = chromium.new_page(viewport={"width": 390, "height": 800})
+    page.goto(explained.as_uri())
+    expect(page.locator("body[data-ready=yes]")).to_be_attached()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    box = page.locator("#result").bounding_box()
+    assert box is not None
+    page.mouse.click(box["x"] + box["width"] * 0.28, box["y"] + box["height"] * 0.53)
+    expect(page.locator("#said")).to_contain_text("Place (4, 8)")
+    page.close()
 
 
 def test_a_dot_of_the_scatter_names_its_face_and_leads_to_it(tab: Page, tmp_path: Path):

@@ -108,54 +108,17 @@ def test_identity_is_a_unit_vector_and_stays_in_evaluation_mode():
     assert images.grad.abs().sum() > 0
 
 
-def _field(number, value):
-    """One field of a protobuf message: a number, or bytes."""
-    if isinstance(value, int):
-        return _varint(number << 3) + _varint(value)
-    return _varint(number << 3 | 2) + _varint(len(value)) + value
-
-
-def _varint(value):
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*out, value])
-
-
-def _value(name, *dims):
-    shape = b"".join(_field(1, _field(1, dim)) for dim in dims)
-    return _field(1, name) + _field(2, _field(1, _field(1, 1) + _field(2, shape)))
-
-
-def _stand_in(weight):
-    """ONNX that multiplies the colours of a 4 x 4 grid of cells by `weight`: recognises nobody."""
-    ints = b"".join(_field(8, 28) for _ in range(2))
-    attributes = b"".join(
-        _field(5, _field(1, name) + ints + _field(20, 7)) for name in (b"kernel_shape", b"strides")
-    )
-    pool = _field(1, b"x") + _field(2, b"pooled") + _field(4, b"AveragePool") + attributes
-    flat = _field(1, b"pooled") + _field(2, b"flat") + _field(4, b"Flatten")
-    product = _field(1, b"flat") + _field(1, b"w") + _field(2, b"y") + _field(4, b"MatMul")
-    tensor = b"".join(_field(1, side) for side in weight.shape)
-    tensor += _field(2, 1) + _field(8, b"w") + _field(9, weight.tobytes())
-    graph = b"".join(_field(1, node) for node in (pool, flat, product)) + _field(2, b"g")
-    graph += _field(5, tensor) + _field(11, _value(b"x", 1, 3, 112, 112))
-    graph += _field(12, _value(b"y", 1, weight.shape[1]))
-    return _field(1, 8) + _field(7, graph) + _field(8, _field(1, b"") + _field(2, 13))
-
-
-def test_the_onnx_model_sees_the_same_crop_as_the_differentiable_one(tmp_path):
+def test_the_onnx_model_sees_the_same_crop_as_the_differentiable_one(tmp_path, arcface_stand_in):
     weight = np.random.default_rng(0).standard_normal((48, 512)).astype(np.float32)
-    (tmp_path / "small.onnx").write_bytes(_stand_in(weight))
+    (tmp_path / "small.onnx").write_bytes(arcface_stand_in(weight))
     images = torch.rand(3, 3, 128, 128)
     colours = nn.functional.avg_pool2d(arcface_crop(images), 28).flatten(1)
     expected = nn.functional.normalize(colours @ torch.from_numpy(weight), dim=1)
     assert torch.allclose(OnnxArcFace(tmp_path / "small.onnx")(images), expected, atol=1e-5)
 
 
-def test_an_onnx_model_that_is_no_arcface_is_refused(tmp_path):
-    (tmp_path / "other.onnx").write_bytes(_stand_in(np.zeros((48, 128), np.float32)))
+def test_an_onnx_model_that_is_no_arcface_is_refused(tmp_path, arcface_stand_in):
+    (tmp_path / "other.onnx").write_bytes(arcface_stand_in(np.zeros((48, 128), np.float32)))
     with pytest.raises(CheckpointError, match="give insightface's ArcFace"):
         OnnxArcFace(tmp_path / "other.onnx")
     (tmp_path / "broken.onnx").write_bytes(b"nothing")

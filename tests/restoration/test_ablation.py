@@ -128,7 +128,8 @@ def test_rows_are_trained_measured_resumed_and_refused(
     refstar_settings, refstar_faces, refsel_folder, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(ablation_run, "RefSelShards", lambda *_: [0, 1])
-    monkeypatch.setattr(ablation_run, "held_out_cases", lambda *_: iter([case(0), case(1)]))
+    tested = [case(0), case(1)]
+    monkeypatch.setattr(ablation_run, "held_out_cases", lambda *_: iter(tested))
     monkeypatch.setattr(ablation_run, "open_faces", lambda *_: refstar_faces)
     monkeypatch.setattr("restoration.refstar_run.open_faces", lambda *_: refstar_faces)
     rows = (Row.ALL_ZEROS, Row.NO_CYCLE_LONGER, Row.CONCATENATED, Row.FULL)
@@ -163,6 +164,12 @@ def test_rows_are_trained_measured_resumed_and_refused(
     again = run(first_phase=tmp_path / "out")
     assert again.results[Row.FULL].seeds == first.results[Row.FULL].seeds
     assert "full, seed-0" not in told
+
+    tested.append(case(2))
+    on_more = run(first_phase=tmp_path / "out")
+    assert not [what for what in told if "seed" in what]  # measured anew, and not trained anew
+    for row in rows:
+        assert on_more.results[row].seeds[0].psnr != first.results[row].seeds[0].psnr
     other = replace(refstar_settings, losses=replace(refstar_settings.losses, cycle=2.0))
     with pytest.raises(ValueError, match="other settings"):
         run(other, first_phase=tmp_path / "out")

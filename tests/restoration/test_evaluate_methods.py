@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from restoration.evaluate_methods import result_folders
 from restoration.evaluate_methods.closer_look import CloserLook, find_difference
 from restoration.evaluate_methods.intervals import mean_interval
 from restoration.evaluate_methods.page import embedded
@@ -191,6 +192,18 @@ def test_grey_alpha_and_16_bit_images_are_read(test_set, tmp_path):
         ((SIDE, SIDE, 3), np.uint8)
     ] * 3 + [None]
     assert np.abs(images[2].astype(int) - picture(2)).max() <= 1
+
+
+def test_every_image_is_decoded_once(evaluate, tmp_path, monkeypatch):
+    decoded: list[Path] = []
+    read = result_folders.read_rgb
+    monkeypatch.setattr(
+        result_folders,
+        "read_rgb",
+        lambda path, problems: (decoded.append(path), read(path, problems))[1],
+    )
+    evaluate(good="good", bad="bad")
+    assert len(decoded) == len(set(decoded)) == 4 * 5
 
 
 def test_wrong_folders_are_refused_with_the_mend(test_set, tmp_path):

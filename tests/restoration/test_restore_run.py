@@ -17,7 +17,8 @@ from models.refsel import RefSel
 from restoration.restore.faces import LocatedFace, NotUsable
 from restoration.restore.jobs import Job, find_jobs
 from restoration.restore.networks import FaceRestorer
-from restoration.restore.run import Also, RestoreSettings, fingerprint, restore_pictures
+from restoration.restore.outputs import Also, what_else
+from restoration.restore.run import RestoreSettings, fingerprint, restore_pictures
 
 
 @pytest.fixture
@@ -152,8 +153,24 @@ def test_odd_files_are_noted_and_refused_when_strict(
     (one,) = restore_pictures(jobs, tmp_path / "a", FaceRestorer(pipeline), find).restored
     assert one.notes == ["grayscale"]
     strict = RestoreSettings(strict=True)
-    report = restore_pictures(jobs, tmp_path / "b", FaceRestorer(pipeline), find, strict)
+    report = restore_pictures(jobs, tmp_path / "b", FaceRestorer(pipeline, person), find, strict)
     assert [(gone.reason, gone.detail) for gone in report.left] == [("odd", "grayscale")]
+
+
+def test_strictness_without_arcface_is_refused_since_nobody_can_be_told_apart(
+    pipeline: RefStarPipeline, jobs: list[Job], tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=r"put arcface\.onnx into HOME/weights"):
+        restore_pictures(
+            jobs, tmp_path / "out", FaceRestorer(pipeline), find, RestoreSettings(strict=True)
+        )
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_else_is_to_be_written_is_known_by_name() -> None:
+    assert what_else(["mask", "face", "mask"]) == {Also.MASK, Also.FACE}
+    with pytest.raises(ValueError, match="'masks' is nothing to write too; give mask, reference"):
+        what_else(["masks"])
 
 
 def test_masks_references_comparisons_and_faces_are_written_when_asked_for(
