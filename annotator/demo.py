@@ -15,13 +15,19 @@ from pathlib import Path
 from annotator.demo_report import write_report
 from annotator.kept_process import KeptProcess
 from annotator.scripted import annotate_all
-from annotator.server import ServerError, check_label_studio
-from annotator.workplace import connect, label_studio_command, login_line, open_address
+from annotator.server import START_SECONDS, ServerError, check_label_studio
+from annotator.workplace import (
+    SERVICE_SECONDS,
+    connect,
+    label_studio_command,
+    login_line,
+    open_address,
+)
 from dataset_engine.progress import console, progress_bar
 from dataset_engine.settings import Settings
 from dataset_engine.store import Store
 
-OPENING_SECONDS = 300.0
+OPENING_SECONDS = START_SECONDS + 2 * SERVICE_SECONDS
 
 
 @dataclass(frozen=True)

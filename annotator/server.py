@@ -18,8 +18,9 @@ from sqlalchemy import make_url
 from annotator.kept_process import KeptProcess
 
 HOST = "127.0.0.1"
-START_SECONDS = 240.0
-"""A first start migrates an empty database: half a minute on a fast machine."""
+START_SECONDS = 1200.0
+"""A first start migrates an empty database: half a minute on a fast machine, many minutes on one that
+has a tenth of a core left for it. A server that ends is noticed at once."""
 
 LABEL_STUDIO_VERSION = "1.23.2"
 """The version that everything here was tested with."""
@@ -195,7 +196,7 @@ class LabelStudioServer:
                 if now - begun > START_SECONDS:
                     raise ServerError(
                         f"Label Studio did not answer at {self.url} within {START_SECONDS:.0f} s;"
-                        f" {self._log_tail()}"
+                        f" run the same command again, it goes on; {self._log_tail()}"
                     )
                 if now - reported >= 1.0:
                     reported = now

@@ -80,6 +80,7 @@ def removal_lines(
     yield "  the photographs that were ingested: delete them where they lie"
     yield "  backups, copies of exports, and pictures that a running service has in memory"
     yield f"  models that learnt from the masks, and pages with pictures ({home}/models, {home}/runs)"
+    yield "  test sets and restored pictures, wherever they were written"
     yield "  logs of Label Studio, and the free pages of its database"
 
 

@@ -28,9 +28,16 @@ from annotator.label_studio import BACKEND_TITLE, SECRET_HEADER, LabelStudio
 from annotator.secrets import VARIABLES
 from annotator.server import LabelStudioServer
 from dataset_engine.cli import app
+from dataset_engine.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 SECRETS = tuple(VARIABLES.values())
+DECIDED_BY_THE_FILE = {
+    *("home", "service_host", "service_port", "service_url"),
+    *("label_studio_url", "label_studio_token", "label_studio_port"),
+    *("label_studio_command", "label_studio_database_url"),
+}
+"""Where things are, which the file itself says."""
 PRIVATE = (
     *("10.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "192.168.0.0/16"),
     *("::1/128", "::ffff:0:0/96", "fc00::/7", "fe80::/10"),
@@ -70,7 +77,7 @@ def serving(
     with log.open("wb") as out, httpx.Client(base_url=url, trust_env=False, timeout=5) as client:
         process = subprocess.Popen(command, env=dict(variables), stdout=out, stderr=out)
         try:
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 300
             while time.monotonic() < deadline and process.poll() is None:
                 try:
                     client.get("/health")
@@ -117,6 +124,30 @@ def test_the_compose_client_takes_the_file_and_wants_every_secret(missing: str |
     assert missing is None or missing in done.stderr
 
 
+def test_every_setting_in_the_env_file_reaches_the_engine(compose: dict[str, Any]) -> None:
+    passed = compose["services"]["engine"]["environment"]
+    for name, field in Settings.model_fields.items():
+        aliases = getattr(field.validation_alias, "choices", [f"REFSTAR_{name.upper()}"])
+        given = [str(passed[alias]) for alias in map(str, aliases) if alias in passed]
+        if name in DECIDED_BY_THE_FILE:
+            assert not any(f"${{{alias}" in value for alias in map(str, aliases) for value in given)
+        else:
+            assert any(f"${{{alias}:" in value for alias in map(str, aliases) for value in given), (
+                name
+            )
+    # what is not set is an empty text there
+    variables = environment(compose["services"]["engine"], dict.fromkeys(SECRETS, "x"))
+    ours = {k: v for k, v in variables.items() if k.startswith(("REFSTAR_", "LABEL_STUDIO_"))}
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in [name for name in os.environ if name.startswith(("REFSTAR_", "LABEL_"))]:
+            patch.delenv(variable)
+        for variable, value in ours.items():
+            patch.setenv(variable, value)
+        assert Settings().seed == 0
+        patch.setenv("REFSTAR_SEED", "7")
+        assert Settings().seed == 7
+
+
 def test_only_the_two_web_ports_are_published_and_to_loopback(compose: dict[str, Any]) -> None:
     published = [
         port for service in compose["services"].values() for port in service.get("ports", [])
@@ -141,6 +172,28 @@ def test_every_file_that_is_mounted_is_there(compose: dict[str, Any]) -> None:
     ]
     assert mounted
     assert all((ROOT / path).exists() for path in mounted)
+
+
+@pytest.mark.parametrize("how", ['. "$0"', 'sh "$0"', 'sh <"$0"'])
+@pytest.mark.parametrize("password", ["secret", None])
+def test_who_makes_the_databases_goes_on_afterwards_unless_that_failed(
+    how: str, password: str | None, tmp_path: Path
+) -> None:
+    """PostgreSQL's entrypoint reads a script that is not executable as a part of itself."""
+    psql = tmp_path / "psql"
+    psql.write_text("#!/bin/sh\ncat >/dev/null\n")
+    psql.chmod(0o755)
+    script = str(ROOT / "docs" / "deploy" / "databases.sh")
+    done = subprocess.run(
+        ["bash", "-Eeo", "pipefail", "-c", f'{how}; echo "went on$NOT_SET"', script],
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "LABEL_STUDIO_DB_PASSWORD": "x"}
+        | ({} if password is None else {"REFSTAR_DB_PASSWORD": password}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout == "went on\n") == (password is not None), done.stderr
+    assert (done.returncode == 0) == (password is not None)
 
 
 def test_what_waits_for_another_waits_for_one_that_ends_or_has_a_health_check(
@@ -244,7 +297,7 @@ def test_prepare_makes_the_project_and_ends(
                 capture_output=True,
                 text=True,
                 check=False,
-                timeout=60,
+                timeout=300,
             )
             assert done.returncode == 0, done.stderr
     sdk = label_studio._sdk

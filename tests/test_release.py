@@ -89,6 +89,7 @@ def test_the_installed_engine_works_in_an_empty_folder(installed: Path, tmp_path
     )
     assert found.stdout.startswith(str(installed))
     assert "Usage: engine" in run(installed, tmp_path, "--help").stdout
+    assert run(installed, tmp_path, "--version").stdout == "engine 0\n"  # of no tag
     run(installed, tmp_path, "sample", "faces", "--identities", "1", "--shots", "2")
     run(installed, tmp_path, "--home", "home", "ingest", "faces")
     assert '"pairs"' in run(installed, tmp_path, "--home", "home", "status", "--json").stdout

@@ -72,6 +72,7 @@ def decision_routes(store: Store, access: Access) -> APIRouter:
 
     @router.post("/review/decisions")
     def decide(request: Request, body: Clicks) -> dict[str, Any]:
+        """Record clicks; a refused one does not keep the others from counting."""
         actor = f"review:{access.reviewer(request)}"
         return {"results": [_apply(store, click, actor) for click in body.clicks]}
 

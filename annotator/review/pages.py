@@ -71,12 +71,14 @@ def page_routes(
 
     pages = APIRouter(dependencies=[Depends(visitor)])
 
-    @router.get("/", include_in_schema=False)
+    @router.get("/")
     def home() -> Response:
+        """Send the browser on to the grid."""
         return RedirectResponse("/review", 303)
 
     @pages.get("/review")
     def grid(request: Request) -> Response:
+        """The page on which people accept and reject proposals."""
         with store.reading() as session:
             rounds = rounds_proposed(session)
         return web.page(
@@ -85,6 +87,7 @@ def page_routes(
 
     @pages.get("/pairs/{key}")
     def history(request: Request, key: Key) -> Response:
+        """The page of one pair: its pictures, and every decision on it."""
         with store.reading() as session:
             found = pair_history(session, key)
         if found is None:
@@ -93,10 +96,12 @@ def page_routes(
 
     @pages.get("/progress")
     def progress(request: Request) -> Response:
+        """The page that shows how far the work has come."""
         return web.page(request, "progress.html", target=target)
 
     @pages.get("/review/brush/{key}")
     def brush(request: Request, key: Key) -> Response:
+        """Send the browser to the pair's task in Label Studio, to paint there."""
         try:
             return RedirectResponse(brush_page(key), 303)
         except NoBrushPageError as error:
@@ -104,15 +109,18 @@ def page_routes(
 
     @router.get("/favicon.ico")
     def no_icon() -> Response:
+        """Nothing: browsers ask for an icon by themselves."""
         return Response(status_code=204)
 
     @router.get("/sign-in")
     def sign_in_page(request: Request) -> Response:
+        """The page on which a reviewer gives a name, and the password where one is needed."""
         access.check_host(request)
         return web.page(request, "sign-in.html", needs_password=not access.open_here)
 
     @router.get("/review/static/{version}/{name}")
     def static(version: str, name: str) -> Response:  # noqa: ARG001 - another version, another address
+        """A script or a style of the pages, at an address of its own for each version."""
         if name not in FILES:
             raise HTTPException(404, "there is no such file")
         headers = {"Cache-Control": "public, max-age=604800, immutable"}
@@ -128,6 +136,7 @@ def session_routes(access: Access) -> APIRouter:
 
     @router.post("/session")
     def begin(request: Request, response: Response, form: SignIn) -> dict[str, str]:
+        """Begin a session, by a sign-in link, or by a name and the password."""
         if form.link:
             name = access.signer.link_name(form.link, now())
             if name is None:
@@ -144,6 +153,7 @@ def session_routes(access: Access) -> APIRouter:
 
     @router.post("/session/end")
     def end(response: Response) -> dict[str, str]:
+        """End the session."""
         access.end(response)
         return {}
 

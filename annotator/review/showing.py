@@ -67,6 +67,7 @@ def card_routes(store: Store, access: Access) -> APIRouter:
         chosen: Annotated[Filters, Depends(filters)],
         after: Annotated[str | None, Query(max_length=60)] = None,
     ) -> dict[str, Any]:
+        """One page of pairs, filtered and in order, and where the next page begins."""
         with store.reading() as session:
             page = review_page(session, chosen, _place(after))
             open_ones = [card.key for card in page if card.status is Status.ADJUDICATE]
@@ -79,6 +80,7 @@ def card_routes(store: Store, access: Access) -> APIRouter:
 
     @router.get("/review/count")
     def count(chosen: Annotated[Filters, Depends(filters)]) -> dict[str, int]:
+        """How many pairs these filters leave."""
         with store.reading() as session:
             return {"pairs": count_review(session, chosen)}
 
@@ -102,30 +104,37 @@ def picture_routes(store: Store, access: Access) -> APIRouter:
 
     @router.get("/card/none.jpg")
     def bare_card(key: Key) -> Response:
+        """Ground truth and reference side by side, without a mask."""
         return picture(
             (key, "card"), lambda one: card_jpeg(store, one.gt, one.ref, one.region, None)
         )
 
     @router.get("/card/{mask}.jpg")
     def card(key: Key, mask: Hash) -> Response:
+        """Ground truth and reference side by side, with a mask of this pair over the reference."""
         return picture(
             (key, "card"), lambda one: card_jpeg(store, one.gt, one.ref, one.region, mask), mask
         )
 
     @router.get("/gt.jpg")
     def ground_truth(key: Key) -> Response:
+        """The aligned ground truth."""
         return picture((key, "gt"), lambda one: face_jpeg(store, one.gt))
 
     @router.get("/ref.jpg")
     def reference(key: Key) -> Response:
+        """The aligned reference."""
         return picture((key, "ref"), lambda one: face_jpeg(store, one.ref))
 
     @router.get("/mask/{mask}.jpg")
     def masked(key: Key, mask: Hash) -> Response:
+        """A mask of this pair over the reference."""
         return picture((key, "mask"), lambda one: over_jpeg(store, one.ref, one.region, mask), mask)
 
     @router.get("/merged/{how}/{first}/{second}.jpg")
     def merged_masks(key: Key, how: Merge, first: Hash, second: Hash) -> Response:
+        """The union or the intersection of two masks of this pair, over the reference."""
+
         def make(one: PairFaces) -> bytes:
             mask = merged(store.mask(first), store.mask(second), how)
             return merged_jpeg(store, one.ref, one.region, mask)
@@ -134,6 +143,8 @@ def picture_routes(store: Store, access: Access) -> APIRouter:
 
     @router.get("/difference/{first}/{second}.jpg")
     def difference(key: Key, first: Hash, second: Hash) -> Response:
+        """Where two masks of this pair differ, over the reference."""
+
         def make(one: PairFaces) -> bytes:
             return difference_jpeg(store, one.ref, store.mask(first), store.mask(second))
 
@@ -141,6 +152,7 @@ def picture_routes(store: Store, access: Access) -> APIRouter:
 
     @router.get("/difference/{first}/{second}.json")
     def difference_numbers(key: Key, first: Hash, second: Hash) -> dict[str, float]:
+        """How much two masks of this pair differ: IoU, and the pixels of only one of them."""
         _faces(store, key, first, second)
         one, two = store.mask(first), store.mask(second)
         return {

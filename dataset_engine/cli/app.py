@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -55,10 +56,21 @@ Home = Annotated[
 ]
 
 
+def _say_version(wanted: bool) -> None:
+    """Print which version this is, and end."""
+    if wanted:
+        typer.echo(f"engine {version('refstar-engine')}")
+        raise typer.Exit
+
+
 @app.callback()
 def engine(
     context: typer.Context,
     home: Home = None,
+    say_version: Annotated[  # noqa: ARG001 - its callback ends the run
+        bool,
+        typer.Option("--version", callback=_say_version, is_eager=True, help="Show the version."),
+    ] = False,
     debug: Annotated[  # noqa: ARG001 - read by `Answering`
         bool, typer.Option(help="Show where in the code an error came from.")
     ] = False,

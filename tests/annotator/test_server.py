@@ -226,7 +226,7 @@ def test_a_server_that_never_answers_is_given_up(
     monkeypatch.setattr(server_module, "START_SECONDS", 0.5)
     program.write_text("#!/bin/sh\nexec sleep 60\n")
     server = make(program, tmp_path)
-    with pytest.raises(ServerError, match=r"did not answer at http://127\.0\.0\.1:"):
+    with pytest.raises(ServerError, match=r"did not answer at .* run the same command again"):
         server.start()
     assert not server.running
 

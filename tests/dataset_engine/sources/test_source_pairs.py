@@ -247,7 +247,9 @@ def test_whatever_the_file_holds_it_is_rows_or_set_aside_or_no_table(
 
 @given(st.lists(CELLS, max_size=5))
 @hypothesis_settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=CASES // 3,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_whatever_the_rows_say_ingest_ends_and_makes_pairs_of_two_images_only(
     store: Store, settings: Settings, put: Put, rows: list[list[str]]
