@@ -23,7 +23,7 @@ from dataset_engine.shards.prefetch import prefetch
 from dataset_engine.shards.stream import example_at, example_seed
 from models.checkpoint import read_state, write_state
 from models.inference import predict, stack_images
-from models.losses import ohem_cross_entropy
+from models.losses import selection_loss
 from models.metrics import Confusion, Scores, summarise, summarise_all_ones
 from models.optimisation import autocast, averaged, learning_rate_at
 from models.refsel import FirstInput, RefSel, RefSelConfig
@@ -140,13 +140,13 @@ def train_bootstrap(
         for group in optimiser.param_groups:
             group["lr"] = rate
         with autocast(device):
-            logits = model(batch.first.to(device), batch.reference.to(device))
-        conflict = (batch.region & ~batch.mask).to(device)
-        loss = ohem_cross_entropy(
-            logits,
+            judgement = model.judge(batch.first.to(device), batch.reference.to(device))
+        loss = selection_loss(
+            judgement,
             batch.mask.to(device),
+            batch.region.to(device),
             threshold=settings.ohem_threshold,
-            weight=1 + (settings.conflict_weight - 1) * conflict.float(),
+            conflict_weight=settings.conflict_weight,
         )
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

@@ -13,6 +13,10 @@ Image = NDArray[np.uint8]
 KEPT = (25, 195, 125)
 CONFLICT = (235, 70, 60)
 
+# Outside of the face, kept, conflict: how much of the face is left, and what is added to it.
+_LEFT = np.array([0.35, 0.82, 0.45], np.float32)
+_ADDED = (np.array([(0, 0, 0), KEPT, CONFLICT]) * [[0], [0.18], [0.55]]).astype(np.float32)
+
 
 def over(image: Image, mask: NDArray[np.bool_], region: NDArray[np.bool_]) -> Image:
     """Show a mask over its reference: kept parts tinted green, conflicts red, the rest dimmed.
@@ -25,11 +29,9 @@ def over(image: Image, mask: NDArray[np.bool_], region: NDArray[np.bool_]) -> Im
     Returns:
         RGB uint8 [H, W, 3].
     """
-    shown = image.astype(np.float32)
-    shown[~region] *= 0.35
-    for where, colour, share in ((mask & region, KEPT, 0.18), (region & ~mask, CONFLICT, 0.55)):
-        shown[where] = (1 - share) * shown[where] + share * np.array(colour, np.float32)
-    result = np.ascontiguousarray(shown.clip(0, 255).astype(np.uint8))
+    kind = np.where(region, np.where(mask, 1, 2), 0)
+    shown = image * _LEFT[kind][..., None] + _ADDED[kind]
+    result = np.ascontiguousarray(shown.astype(np.uint8))
     outline, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(result, outline, -1, KEPT, 1, cv2.LINE_AA)
     return result

@@ -67,7 +67,8 @@ def margins(
     """
     device = next(model.parameters()).device
     both = torch.from_numpy(np.stack([*firsts, *references])).to(device).permute(0, 3, 1, 2)
-    first, reference = (both.to(torch.float32) / 255).chunk(2)
+    both = both.to(torch.float32, memory_format=torch.contiguous_format)
+    first, reference = both.div_(255).chunk(2)
     with torch.inference_mode(), autocast(device):
         logits = model(first, reference).float()
     return np.asarray((logits[:, CONSISTENT] - logits[:, CONFLICT]).cpu().numpy(), dtype=np.float32)

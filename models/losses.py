@@ -1,4 +1,4 @@
-"""OHEM-CE, the loss of RefSel (Eq. 2)."""
+"""OHEM-CE (Eq. 2), and what RefSel and the bootstrap U-Net are trained with."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from models.refsel import Judgement
 
 
 def ohem_cross_entropy(
@@ -63,3 +65,38 @@ def ohem_cross_entropy(
         kept_loss, kept_weight = kept_loss[hard], kept_weight[hard]
     total = kept_weight.sum()
     return (kept_loss * kept_weight).sum() / total.clamp_min(torch.finfo(total.dtype).tiny)
+
+
+def selection_loss(
+    judgement: Judgement,
+    mask: Tensor,
+    region: Tensor,
+    *,
+    threshold: float,
+    conflict_weight: float,
+    min_kept: float = 1 / 16,
+) -> Tensor:
+    """Eq. 2, with the few conflict pixels weighing more than the many others, and the face region's.
+
+    Without a loss of its own the region's map could be anything, as long as the mask comes out right.
+
+    Args:
+        judgement: what RefSel said.
+        mask: bool[B, H, W], M with the severe rule applied.
+        region: bool[B, H, W], the reference's face region.
+        threshold: see `ohem_cross_entropy`.
+        conflict_weight: of a pixel of the region that M leaves out, against 1.
+        min_kept: see `ohem_cross_entropy`.
+    """
+    conflict = region & ~mask
+    chosen = ohem_cross_entropy(
+        judgement.logits,
+        mask,
+        threshold=threshold,
+        min_kept=min_kept,
+        weight=1 + (conflict_weight - 1) * conflict.float(),
+    )
+    size = (judgement.region.shape[-2], judgement.region.shape[-1])
+    share = functional.adaptive_avg_pool2d(region[:, None].float(), size)
+    outline = functional.binary_cross_entropy_with_logits(judgement.region, share)
+    return chosen + outline

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import tempfile
 from dataclasses import dataclass
@@ -24,22 +25,24 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.encoder_weights import EncoderWeights, load_encoder_weights
+from models.refsel_inputs import RELIEF_CHANNELS, encoder_input
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 STRIDE = 32
 
-# The middle of an aligned face, where skin is: centre and standard deviations as shares of the sides.
-_MIDDLE = (0.50, 0.55)
-_SPREAD = (0.15, 0.18)
-_CONTRAST = 2.5  # brings differences from the mean colour to about unit variance
-
-# Bands of fine relief beside the colours of an image, each with the factor that brings it to unit size.
-_RELIEF = (8.0, 5.0)
-
 CONFLICT, CONSISTENT = 0, 1
+
+# RefSel estimates the logarithm of the detail that an input keeps, plus this: what lies about the
+# severe threshold is spread wide, and what is clear is not.
+_DETAIL_OFFSET = 0.05
+# At first "severe" is a kept share under .15, told from .2 with nine tenths of certainty.
+_SEVERE_AT = math.log(0.15 + _DETAIL_OFFSET)
+_SEVERE_SLOPE = -10.0
+# p stays off 0 and 1 by this much, so that its logarithms and their gradients are finite.
+_MARGIN = 1e-5
 
 
 class CheckpointError(ValueError):
@@ -105,8 +108,32 @@ class RefSelConfig:
         return STRIDE * self.fold
 
 
+@dataclass(frozen=True)
+class Judgement:
+    """All that RefSel says of a batch; the side of the small grid is the working side over `fold`."""
+
+    logits: Tensor
+    """float[B, 2, H, W], of the classes conflict (or outside the face) and consistent."""
+    region: Tensor
+    """float[B, 1, h, w], logits of the reference's face region, on the small grid."""
+    detail: Tensor
+    """float[B], `detail_target` of the share of detail that the first image keeps, estimated."""
+
+
+def detail_target(kept: Tensor) -> Tensor:
+    """What `Judgement.detail` is trained to be, of the share of detail kept, float[B] in [0, 1]."""
+    return (kept + _DETAIL_OFFSET).log()
+
+
 class RefSel(nn.Module):
-    """f_M of Eq. 1: a U-Net on [first, reference] with two classes (0 conflict, 1 consistent)."""
+    """f_M of Eq. 1: a U-Net on [first, reference] with two classes (0 conflict, 1 consistent).
+
+    Its two maps say where the face region is and where something conflicts; one number says how much
+    of its detail the first image keeps. In an image that keeps too little no conflict can be
+    seen, and its mask is the whole face region (paper, "Data Engine"):
+
+        p = region * (1 - (1 - severe) * conflict)
+    """
 
     def __init__(self, config: RefSelConfig, *, initialise_encoder: bool = True) -> None:
         """Build the network.
@@ -120,7 +147,7 @@ class RefSel(nn.Module):
         super().__init__()
         self.config = config
         siamese = config.comparison is Comparison.SIAMESE
-        channels = (1 if siamese else 2) * (3 * config.fold**2 + len(_RELIEF))
+        channels = (1 if siamese else 2) * (3 * config.fold**2 + RELIEF_CHANNELS)
         try:
             self.unet = smp.Unet(
                 config.encoder,
@@ -134,8 +161,11 @@ class RefSel(nn.Module):
                 f"encoder {config.encoder!r} cannot be built ({error}); "
                 "name one that segmentation-models-pytorch knows, such as resnet18"
             ) from error
-        widths = self.unet.encoder.out_channels[1:] if siamese else []
-        self.joins = nn.ModuleList(_join(width) for width in widths)
+        widths = self.unet.encoder.out_channels[1:]
+        self.joins = nn.ModuleList(_join(width) for width in widths if siamese)
+        self.detail = nn.Sequential(nn.Linear(sum(widths), 64), nn.ReLU(), nn.Linear(64, 1))
+        self.severe_slope = nn.Parameter(torch.tensor(_SEVERE_SLOPE))
+        self.severe_at = nn.Parameter(torch.tensor(_SEVERE_AT))
         self.encoder_weights_note = ""
         if initialise_encoder and config.encoder_weights is not None:
             self._take_encoder(load_encoder_weights(config.encoder, config.encoder_weights))
@@ -155,19 +185,20 @@ class RefSel(nn.Module):
         """A first convolution made for RGB: a square's pixels share its weights, relief has none."""
         images = 1 if self.config.comparison is Comparison.SIAMESE else 2
         pixels = weight.repeat_interleave(self.config.fold**2, dim=1)
-        relief = weight.new_zeros(weight.shape[0], len(_RELIEF), *weight.shape[2:])
+        relief = weight.new_zeros(weight.shape[0], RELIEF_CHANNELS, *weight.shape[2:])
         image = torch.cat([pixels / (images * self.config.fold**2), relief], dim=1)
         return image.repeat(1, images, 1, 1)
 
     def forward(self, first: Tensor, reference: Tensor) -> Tensor:
-        """Logits of the two classes.
+        """Logits of the two classes, float[B, 2, H, W]; takes and raises what `judge` does."""
+        return self.judge(first, reference).logits
+
+    def judge(self, first: Tensor, reference: Tensor) -> Judgement:
+        """The mask's logits and what they are made of.
 
         Args:
             first: float[B, 3, H, W] in [0, 1], the ground truth or the degraded input.
             reference: float[B, 3, H, W] in [0, 1].
-
-        Returns:
-            float[B, 2, H, W]; channel 0 is conflict (or outside the face), channel 1 consistent.
 
         Raises:
             ValueError: the two inputs differ in shape or are not RGB, or the sides do not divide
@@ -185,26 +216,38 @@ class RefSel(nn.Module):
             raise ValueError(f"the sides must divide by {stride}, not {size}")
         if side is not None and size != (side, side):
             first, reference = _resized(first, side), _resized(reference, side)
-        logits = self._run(_folded(_relative(torch.cat([first, reference])), self.config.fold))
-        if logits.shape[-2:] == size:
-            return logits
-        # two channels of bfloat16, or channels last, would take five times as long
-        logits = logits.float().contiguous(memory_format=torch.contiguous_format)
-        return functional.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+        both = encoder_input(torch.cat([first, reference]), self.config.fold)
+        maps, pooled = self.maps(both)
+        detail = self.detail(pooled).float().flatten()
+        severe = torch.sigmoid(self.severe_slope * (detail - self.severe_at))
+        region, conflict = maps.float().chunk(2, dim=1)
+        seen = (1 - severe)[:, None, None, None] * conflict.sigmoid()
+        p = (region.sigmoid() * (1 - seen)).clamp(_MARGIN, 1 - _MARGIN)
+        half = (p.log() - (1 - p).log()) / 2
+        if half.shape[-2:] != size:
+            half = functional.interpolate(half, size=size, mode="bilinear", align_corners=False)
+        return Judgement(torch.cat([-half, half], dim=1), region, detail)
 
-    def _run(self, both: Tensor) -> Tensor:
-        """Logits [B, 2, h, w] of folded images [2 B, C, h, w], the first ones before the references."""
-        if self.config.comparison is Comparison.STACKED:
-            stacked: Tensor = self.unet(torch.cat(both.chunk(2), dim=1))
-            return stacked
-        both = both.contiguous(memory_format=torch.channels_last)
+    def maps(self, both: Tensor) -> tuple[Tensor, Tensor]:
+        """The two maps [B, 2, h, w], and the mean features [B, C] of the first images' every scale.
+
+        Args:
+            both: what the encoder sees of the first images, then of the references, [2 B, C, h, w].
+        """
+        siamese = self.config.comparison is Comparison.SIAMESE
+        given = both if siamese else torch.cat(both.chunk(2), dim=1)
+        features = self.unet.encoder(given)[1:]
+        firsts, joined = features, features
+        if siamese:
+            pairs = [scale.chunk(2) for scale in features]
+            firsts = [first for first, _ in pairs]
+            joined = [
+                join(torch.cat([first, reference, (first - reference).abs()], dim=1))
+                for join, (first, reference) in zip(self.joins, pairs, strict=True)
+            ]
         # The decoder takes of the first entry its size alone.
-        joined = [both]
-        for join, features in zip(self.joins, self.unet.encoder(both)[1:], strict=True):
-            first, reference = features.chunk(2)
-            joined.append(join(torch.cat([first, reference, (first - reference).abs()], dim=1)))
-        logits: Tensor = self.unet.segmentation_head(self.unet.decoder(joined))
-        return logits
+        maps: Tensor = self.unet.segmentation_head(self.unet.decoder([given, *joined]))
+        return maps, torch.cat([first.mean(dim=(-2, -1)) for first in firsts], dim=1)
 
     def probability(self, first: Tensor, reference: Tensor) -> Tensor:
         """How surely each reference pixel is consistent, p of Eq. 1: float32[B, H, W] in [0, 1]."""
@@ -253,62 +296,6 @@ class RefSel(nn.Module):
                 "both files must come from the same save"
             ) from error
         return model.eval()
-
-
-def _relative(image: Tensor) -> Tensor:
-    """Colours relative to the mean of the face's middle, so that light and skin tone drop out.
-
-    Exposure and the colour of light differ between two shots and are no conflict; what remains is what
-    make-up, stubble and spots change (docs/refsel.md).
-    """
-    height, width = image.shape[-2:]
-    x, y = (
-        ((torch.arange(side, device=image.device) + 0.5) / side - middle) / spread
-        for side, middle, spread in zip((width, height), _MIDDLE, _SPREAD, strict=True)
-    )
-    window = torch.exp(-0.5 * (y[:, None] ** 2 + x[None, :] ** 2))
-    mean = (image * (window / window.sum())).sum(dim=(-2, -1), keepdim=True)
-    # 0.02: an all but black image stays finite
-    return image * (_CONTRAST / (mean + 0.02)) - _CONTRAST
-
-
-def _folded(image: Tensor, fold: int) -> Tensor:
-    """Squares of pixels as channels, and how much fine relief is in each: stubble, wrinkles, noise.
-
-    Args:
-        image: float[B, 3, H, W] in relative colours.
-        fold: side of a square, px.
-
-    Returns:
-        float[B, 3 * fold^2 + 2, H / fold, W / fold].
-    """
-    red, green, blue = image.chunk(3, dim=1)
-    level = (red + green + blue).contiguous() / 3
-    parts = [functional.pixel_unshuffle(image, fold)]
-    for side, scale in zip((3, 5), _RELIEF, strict=True):
-        smooth = _box(level, side)
-        relief = functional.avg_pool2d((level - smooth).abs(), fold) * scale
-        parts.append(relief.clamp(max=5.0))  # a dark image's noise is no louder than relief
-        level = smooth
-    return torch.cat(parts, dim=1)
-
-
-def _box(image: Tensor, side: int) -> Tensor:
-    """Means over squares of `side` x `side` around each pixel, at the border of what there is of them.
-
-    What `avg_pool2d` gives, in a fifth of its time on a CPU.
-    """
-    for dim in (-2, -1):
-        length, reach = image.shape[dim], side // 2
-        margins = (0, 0, reach, reach) if dim == -2 else (reach, reach)
-        padded = functional.pad(image, margins)
-        image = padded.narrow(dim, 0, length).clone()
-        for start in range(1, side):
-            image += padded.narrow(dim, start, length)
-        places = torch.arange(length, device=image.device)
-        within = (places + reach).clamp(max=length - 1) - (places - reach).clamp(min=0) + 1
-        image /= within[:, None] if dim == -2 else within
-    return image
 
 
 def _resized(image: Tensor, side: int) -> Tensor:

@@ -39,6 +39,7 @@ class RefSelTraining:
     ohem_threshold: Annotated[float, Field(gt=0, le=1)] = 0.7
     ohem_min_kept: Share = 1 / 16
     conflict_weight: Positive = 2.0
+    detail_weight: NonNegative = 0.5
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
     degradation: str = "paper"
     clean_steps: Annotated[int, Field(ge=0)] = 0

@@ -45,12 +45,16 @@ class Example:
 
 @dataclass(frozen=True)
 class Batch:
-    """Tensors of one step: images float32[B, 3, S, S] in [0, 1], masks bool[B, S, S]."""
+    """Tensors of one step: images float32[B, 3, S, S] in [0, 1], masks bool[B, S, S].
+
+    `detail_kept`, float32[B] in [0, 1], is the share of the truth's facial detail in the input.
+    """
 
     first: Tensor
     reference: Tensor
     mask: Tensor
     region: Tensor
+    detail_kept: Tensor
 
 
 def make_example(
@@ -126,4 +130,5 @@ def stack_examples(examples: Sequence[Example], device: torch.device) -> Batch:
         stack_images([pair.reference for pair in pairs]).to(device),
         torch.from_numpy(np.stack([pair.mask for pair in pairs])).to(device),
         torch.from_numpy(np.stack([pair.region for pair in pairs])).to(device),
+        torch.tensor([example.detail_kept for example in examples], device=device),
     )

@@ -13,15 +13,16 @@ from typing import cast
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 
 from dataset_engine.degradation import DegradationSettings, preset
 from dataset_engine.shards.prefetch import prefetch
 from dataset_engine.shards.stream import example_at, example_seed
 from models.checkpoint import read_state, write_state
-from models.losses import ohem_cross_entropy
+from models.losses import selection_loss
 from models.optimisation import averaged, bf16_supported, learning_rate_at
-from models.refsel import FirstInput, RefSel
+from models.refsel import FirstInput, Judgement, RefSel, detail_target
 from restoration.refsel_board import Board, draw_first
 from restoration.refsel_config import RefSelTraining
 from restoration.refsel_data import Batch, Example, ExampleMaker, Samples, stack_examples
@@ -89,7 +90,7 @@ def train_refsel(
     raw = _starting_model(settings, bootstrap, data_version).to(accelerator.device)
     raw.to(memory_format=torch.channels_last)
     ema = averaged(raw, settings.ema_decay)
-    model, optimiser = accelerator.prepare(raw, _optimiser(raw, settings))
+    model, optimiser = accelerator.prepare(_Judging(raw), _optimiser(raw, settings))
     run = _identify_run(settings, bootstrap, data_version, len(train))
     kept = _Kept(folder / STATE_NAME, run, raw, ema, optimiser)
     kept.restore()
@@ -208,16 +209,30 @@ def _optimiser(model: RefSel, settings: RefSelTraining) -> torch.optim.AdamW:
     )
 
 
-def _loss(logits: Tensor, batch: Batch, settings: RefSelTraining) -> Tensor:
-    """Eq. 2, with the few conflict pixels weighing more than the many others."""
-    conflict = batch.region & ~batch.mask
-    return ohem_cross_entropy(
-        logits,
+class _Judging(nn.Module):
+    """RefSel with all that it says as its output, which accelerate wraps for several processes."""
+
+    def __init__(self, refsel: RefSel) -> None:
+        super().__init__()
+        self.refsel = refsel
+
+    def forward(self, first: Tensor, reference: Tensor) -> Judgement:
+        return self.refsel.judge(first, reference)
+
+
+def _loss(judgement: Judgement, batch: Batch, settings: RefSelTraining) -> Tensor:
+    """Eq. 2 and the face region's loss, and how far the estimate of the kept detail is off."""
+    chosen = selection_loss(
+        judgement,
         batch.mask,
+        batch.region,
         threshold=settings.ohem_threshold,
         min_kept=settings.ohem_min_kept,
-        weight=1 + (settings.conflict_weight - 1) * conflict.float(),
+        conflict_weight=settings.conflict_weight,
     )
+    wanted = detail_target(batch.detail_kept)
+    detail = functional.smooth_l1_loss(judgement.detail, wanted, beta=0.1)
+    return chosen + settings.detail_weight * detail
 
 
 def _batches(

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from models.losses import ohem_cross_entropy
+from models.losses import ohem_cross_entropy, selection_loss
+from models.refsel import Judgement
 
 
 def _plain(logits, target, valid, weight, *, threshold, min_kept):
@@ -95,3 +96,37 @@ def test_bfloat16_logits_are_summed_in_float32():
 def test_arguments_out_of_range_are_refused(arguments, said):
     with pytest.raises(ValueError, match=said):
         ohem_cross_entropy(torch.zeros(1, 2, 3, 3), torch.zeros(1, 3, 3), **arguments)
+
+
+def _judged(p: float, region: torch.Tensor) -> Judgement:
+    half = torch.full((1, 1, 4, 4), math.log(p / (1 - p)) / 2)
+    return Judgement(torch.cat([-half, half], dim=1), region, torch.zeros(1))
+
+
+def test_a_missed_conflict_weighs_more_than_an_invented_one():
+    face = torch.ones(1, 4, 4, dtype=torch.bool)
+    half = torch.zeros(1, 4, 4, dtype=torch.bool)
+    half[:, :2] = True
+    outline = torch.full((1, 1, 2, 2), 9.0)
+
+    def loss(p: float, weight: float) -> float:
+        return float(
+            selection_loss(_judged(p, outline), half, face, threshold=1.0, conflict_weight=weight)
+        )
+
+    assert loss(0.9, 1.0) == pytest.approx(loss(0.1, 1.0), rel=1e-5)
+    assert loss(0.9, 3.0) > loss(0.1, 3.0)
+
+
+def test_the_outline_of_the_face_is_judged_on_the_small_grid():
+    mask = torch.zeros(1, 4, 4, dtype=torch.bool)
+    region = mask.clone()
+    region[:, :2] = True
+    right = torch.tensor([[[[9.0, 9.0], [-9.0, -9.0]]]])
+
+    def loss(outline: torch.Tensor) -> float:
+        return float(
+            selection_loss(_judged(0.5, outline), mask, region, threshold=1, conflict_weight=1)
+        )
+
+    assert loss(-right) - loss(right) == pytest.approx(9.0, abs=1e-2)

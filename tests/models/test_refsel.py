@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch.nn import functional
 
 from models import encoder_weights
 from models.encoder_weights import load_encoder_weights
-from models.refsel import CheckpointError, Comparison, FirstInput, RefSel, RefSelConfig, _box
+from models.refsel import CheckpointError, Comparison, FirstInput, RefSel, RefSelConfig
 
 TINY = RefSelConfig(
     encoder="resnet18",
@@ -108,19 +107,46 @@ def test_exposure_and_the_colour_of_light_change_little(saved):
     assert apart < 0.1 * changed
 
 
-@pytest.mark.parametrize("side", [3, 5])
-def test_means_over_squares_are_those_of_pooling_also_at_the_border(side):
-    image = torch.randn(2, 1, 9, 7, generator=torch.Generator().manual_seed(side))
-    pooled = functional.avg_pool2d(image, side, 1, side // 2, count_include_pad=False)
-    assert torch.allclose(_box(image, side), pooled, atol=1e-6)
-
-
 def test_a_black_image_gives_finite_answers(saved):
     model, _ = saved
     with torch.no_grad():
         assert (
             model.probability(torch.zeros(1, 3, 64, 64), torch.zeros(1, 3, 64, 64)).isfinite().all()
         )
+
+
+@pytest.mark.parametrize("comparison", list(Comparison))
+def test_the_mask_of_an_input_without_detail_is_the_face_region(comparison):
+    torch.manual_seed(0)
+    model = RefSel(replace(TINY, comparison=comparison)).eval()
+    first, reference = _pair(32)
+    with torch.no_grad():
+        judged = model.judge(first, reference)
+        region = judged.region.sigmoid()[:, 0]
+        model.severe_at.fill_(judged.detail.max() + 5)
+        blind = model.probability(first, reference)
+        model.severe_at.fill_(judged.detail.min() - 5)
+        seeing = model.probability(first, reference)
+    assert torch.allclose(blind, region.clamp(1e-5, 1 - 1e-5), atol=1e-4)
+    assert (seeing < region).all()
+
+
+def test_the_estimate_of_detail_looks_at_the_first_image_alone():
+    torch.manual_seed(0)
+    model = RefSel(replace(TINY, comparison=Comparison.SIAMESE)).eval()
+    first, reference = _pair(32)
+    with torch.no_grad():
+        before = model.judge(first, reference).detail
+        assert torch.allclose(model.judge(first, 1 - reference).detail, before, atol=1e-5)
+        assert not torch.allclose(model.judge(1 - first, reference).detail, before, atol=1e-3)
+
+
+def test_the_mask_reaches_all_that_it_is_made_of_with_its_gradient(saved):
+    model = RefSel(TINY)
+    model.probability(*_pair(32)).sum().backward()
+    assert model.severe_at.grad is not None
+    assert model.detail[-1].weight.grad.abs().sum() > 0
+    assert model.unet.segmentation_head[0].weight.grad.abs().sum() > 0
 
 
 def test_a_siamese_answer_does_not_depend_on_the_rest_of_the_batch():
