@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from accelerate.state import AcceleratorState
 
 from models.backbones import TinyBackbone
@@ -109,7 +110,10 @@ def refsel_folder(tmp_path: Path) -> Path:
         working_size=32,
         first_input=FirstInput.DEGRADED,
     )
-    RefSel(config).save_pretrained(tmp_path / "refsel")
+    chooser = RefSel(config)
+    with torch.no_grad():  # untrained, it would keep nothing of the reference
+        chooser.unet.segmentation_head[0].bias.copy_(torch.tensor([2.0, -2.0]))
+    chooser.save_pretrained(tmp_path / "refsel")
     return tmp_path / "refsel"
 
 
