@@ -9,7 +9,7 @@ BENCHMARKS := brush degradation growth load metrics preannotation proposals refs
     review shards
 FUZZ := tests/annotator/test_fuzz_service.py tests/annotator/test_fuzz_brush.py \
     tests/dataset_engine/shards/test_fuzz_shards.py tests/dataset_engine/sources/test_source_pairs.py
-# glibc gives memory back after every step and asks for it again, page by page: a fifth of a step's time
+# glibc gives memory back after every step and asks for it again, page by page: a sixth of a step's time
 MEMORY := MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=17179869184 \
     GLIBC_TUNABLES=glibc.malloc.hugetlb=1
 BROWSERS := chromium chromium-browser google-chrome

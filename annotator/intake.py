@@ -26,13 +26,7 @@ from dataset_engine.store.reviews import (
     record,
     record_deletion,
 )
-from dataset_engine.store.tables import (
-    AnnotationProject,
-    AnnotationTask,
-    Event,
-    Image,
-    Pair,
-)
+from dataset_engine.store.tables import AnnotationProject, AnnotationTask, Image, Pair
 from dataset_engine.taxonomy import Conflict
 
 HOME_SERVER = "home"
@@ -148,10 +142,7 @@ def take_deletion(store: Store, project_id: int, annotation: int, source: Source
     recorded = record_deletion(store, project_id, annotation, source, "label-studio")
     if recorded is None:
         raise UnknownTaskError(f"annotation {annotation} is not known to this engine")
-    with store.reading() as session:
-        mine = (Event.project_id == project_id, Event.annotation == annotation)
-        pair_id = session.scalars(select(Event.pair_id).where(*mine).limit(1)).one()
-    compare_answers(store, pair_id)  # of three answers two may be left
+    compare_answers(store, recorded.pair_id)  # of three answers two may be left
     return Taken(recorded)
 
 

@@ -19,7 +19,7 @@ import typer
 from torch import Tensor
 
 from models.optimisation import autocast
-from models.refsel import RefSel, RefSelConfig
+from models.refsel import RefSel
 from models.refsel_inputs import encoder_input
 from restoration.refsel_config import read_training
 
@@ -33,12 +33,11 @@ def main(
 ) -> None:
     """Time both kinds of pass in turns and print their medians and ratio."""
     torch.set_num_threads(threads)
-    config: RefSelConfig = read_training(RECIPE).model
+    config = read_training(RECIPE).model
     model = RefSel(config).eval().to(memory_format=torch.channels_last)
     side = config.working_size or 512
     first, reference = torch.rand(2, batch, 3, side, side).unbind()
     prepared = encoder_input(torch.cat([first, reference]), config.fold)
-    prepared = prepared.contiguous(memory_format=torch.channels_last)
 
     def bare() -> Tensor:
         return model.maps(prepared)[0]

@@ -78,8 +78,9 @@ class Decision:
 
 @dataclass(frozen=True)
 class Recorded:
-    """The outcome of recording: the pair's status now, and whether anything was new."""
+    """The outcome of recording: the pair, its status now, and whether anything was new."""
 
+    pair_id: int
     new: bool
     status: Status
 
@@ -97,7 +98,7 @@ def record(store: Store, decision: Decision) -> Recorded:
         if any(event.key == key for event in history):
             newest = history[-1]
             if decision.source is not Source.SYNC or newest.kind != EventKind.DELETED:
-                return Recorded(False, _status(session, decision.pair_id))
+                return Recorded(decision.pair_id, False, _status(session, decision.pair_id))
             # a deletion was announced, but the server still holds the annotation
             key = f"{key}:again:{newest.id}"
         before = session.get(PairState, decision.pair_id)
@@ -124,7 +125,7 @@ def record(store: Store, decision: Decision) -> Recorded:
         if history and history[-1].kind == EventKind.DELETED and decision.source != Source.SYNC:
             # word of an annotation that is gone by now: what it brings is kept, and stays deleted
             _delete(session, event, history[-1].source, history[-1].actor)
-        return Recorded(True, Status(derive(session, decision.pair_id).status))
+        return Recorded(decision.pair_id, True, Status(derive(session, decision.pair_id).status))
 
 
 def record_deletion(
@@ -142,9 +143,9 @@ def record_deletion(
         history = _annotation_events(session, project_id, annotation)
         newest = max(history, key=lambda event: (event.annotation_updated_at, event.id))
         if newest.kind == EventKind.DELETED:
-            return Recorded(False, _status(session, newest.pair_id))
+            return Recorded(newest.pair_id, False, _status(session, newest.pair_id))
         _delete(session, newest, source, actor)
-        return Recorded(True, Status(derive(session, newest.pair_id).status))
+        return Recorded(newest.pair_id, True, Status(derive(session, newest.pair_id).status))
 
 
 def _delete(session: Session, event: Event, source: str, actor: str) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 import uvicorn
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from models.pipeline import RefStarPipeline
 from models.refsel import RefSel
@@ -99,16 +99,21 @@ def drop(page: Page, name: str, path: Path) -> None:
     expect(page.locator(f"#{name} img")).to_be_visible(timeout=ENOUGH)
 
 
+def restore_two(page: Page, address: str, folder: Path) -> Locator:
+    """Open the page, drop an input and a reference on it, and ask; where it says what it did."""
+    page.goto(address)
+    drop(page, "lq", picture(folder / "lq.png", 1))
+    drop(page, "reference", picture(folder / "ref.png", 2))
+    page.click("#restore")
+    return page.locator("#said")
+
+
 def test_two_photographs_are_restored_the_mask_painted_and_restored_again(
     page: Page, address: str, tmp_path: Path
 ) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
-    page.goto(address)
-    drop(page, "lq", picture(tmp_path / "lq.png", 1))
-    drop(page, "reference", picture(tmp_path / "ref.png", 2))
-    page.click("#restore")
-    said = page.locator("#said")
+    said = restore_two(page, address, tmp_path)
     expect(said).to_contain_text("50% of the reference is used", timeout=ENOUGH)
     expect(page.locator("#whole img")).to_be_visible()
     expect(page.locator("#slider img").first).to_be_visible()
@@ -183,11 +188,7 @@ def test_the_command_serves_the_page_with_a_slider_and_leaves_no_photograph_behi
     try:
         address = f"http://127.0.0.1:{port}/"
         wait_for(address, running)
-        page.goto(address)
-        drop(page, "lq", picture(tmp_path / "lq.png", 1))
-        drop(page, "reference", picture(tmp_path / "ref.png", 2))
-        page.click("#restore")
-        said = page.locator("#said")
+        said = restore_two(page, address, tmp_path)
         expect(said).to_contain_text("of the reference is used", timeout=ENOUGH)
         expect(said).to_contain_text("ArcFace's weights are absent: identity was not compared")
         expect(page.locator("#slider img")).to_have_count(2)
