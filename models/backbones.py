@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from models.autoencoder import Autoencoder, LatentAutoencoder, PixelUnshuffle
+from models.near_identity import start_near_identity
 from models.refsel import CheckpointError
 from models.weights_file import fill, read_tensors, short
 
@@ -37,9 +38,9 @@ class TinyBackbone:
     prompt_width: int = 32
 
     def unet(self) -> UNet2DConditionModel:
-        """A UNet with random weights."""
+        """A UNet with random weights through which pictures pass (models.near_identity)."""
         channels = 3 * self.unshuffle**2
-        return UNet2DConditionModel(
+        unet = UNet2DConditionModel(
             sample_size=self.image_size // self.unshuffle,
             in_channels=channels,
             out_channels=channels,
@@ -51,6 +52,9 @@ class TinyBackbone:
             attention_head_dim=self.heads,
             cross_attention_dim=self.prompt_width,
         )
+        if unet.device.type != "meta":
+            start_near_identity(unet)
+        return unet
 
     def autoencoder(self) -> Autoencoder:
         """The rearrangement of pixels that the UNet works on."""
