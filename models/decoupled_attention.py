@@ -64,6 +64,8 @@ class ReferenceAttention(nn.Module):
             split_heads(self.to_v(bank), query.shape[1]),
             attn_mask=bias.expand(-1, query.shape[1], query.shape[2], -1),
         )
+        if reference.near:
+            found = found * reference.near[bank.shape[1]].to(found.dtype)
         term: Tensor = self.to_out(merge_heads(torch.where(present, found, 0.0)))
         return term
 

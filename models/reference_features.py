@@ -34,8 +34,9 @@ class ReferenceAttentionSettings:
 
     `position_sigmas`, one number a head and in tokens of the layer's own grid, adds
     -d^2 / (2 sigma^2) to the reference's logits, where d is the distance between query and key.
-    It lets a network that was trained from scratch find the matching place on aligned faces.
-    None leaves it out, as the paper does.
+    It lets a network that was trained from scratch find the matching place on aligned faces, and
+    what is found is weighted by the share of that place that the mask keeps: a softmax alone would
+    fetch from far away what is not to be had near by. None leaves both out, as the paper does.
     """
 
     form: AttentionForm = AttentionForm.DECOUPLED
@@ -60,6 +61,9 @@ class ReferenceFeatures:
     """float32[B, 1 or heads, 1 or L, L] by L, added to the reference's logits."""
     present: Mapping[int, Tensor]
     """bool[B, 1, 1, 1] by L: whether the mask keeps anything at all."""
+    near: Mapping[int, Tensor]
+    """float32[B, heads, L, 1] by L, in [0, 1]: which share of the surroundings of a query the mask
+    keeps, weighted as the distance weighs. Empty where distance does not count."""
 
 
 def gather_features(
@@ -76,7 +80,7 @@ def gather_features(
         grid: height and width of the latent.
         settings: whether distance counts.
     """
-    bias, present = {}, {}
+    bias, present, near = {}, {}, {}
     for tokens in {bank.shape[1] for bank in banks.values()}:
         factor = math.isqrt(grid[0] * grid[1] // tokens)
         height, width = grid[0] // factor, grid[1] // factor
@@ -84,9 +88,11 @@ def gather_features(
         kept = coverage > MIN_COVERAGE
         logits = torch.where(kept, coverage, 1.0).log().masked_fill(~kept, -math.inf)[:, None, None]
         if settings.position_sigmas is not None:
-            logits = logits + position_bias(height, width, settings.position_sigmas, mask.device)
+            distant = position_bias(height, width, settings.position_sigmas, mask.device)
+            logits = logits + distant
+            near[tokens] = distant.softmax(dim=3) @ coverage[:, None, :, None]
         bias[tokens], present[tokens] = logits, kept.any(dim=1)[:, None, None, None]
-    return ReferenceFeatures(banks, bias, present)
+    return ReferenceFeatures(banks, bias, present, near)
 
 
 def token_coverage(mask: Tensor, height: int, width: int) -> Tensor:

@@ -33,7 +33,8 @@ class AttentionMap:
     """Places a side, of the result and of the reference."""
     weights: NDArray[np.float32]
     """float32[side * side, side * side]: a row for each place of the result, over the reference's.
-    It sums to 1 with Eq. 4, to the reference's part of the softmax with Eq. 3, to 0 where M is empty."""
+    It sums to 1 with Eq. 4 (less where distance counts and M keeps little near by), to the reference's
+    part of the softmax with Eq. 3, to 0 where M is empty."""
     share: NDArray[np.float32]
     """float32[side * side] in [0, 1]: length of the reference's term over that of both terms."""
     layers: int
@@ -107,6 +108,8 @@ class WatchedProcessor:
             own = asked @ key.transpose(1, 2)
             if decoupled:
                 weights = logits.softmax(dim=2) if present else torch.zeros_like(logits)
+                if reference.near:
+                    weights = weights * reference.near[tokens][0, :, rows]
                 term = _merged(weights @ brought)
                 assert projections.to_out is not None  # noqa: S101 - the form is decoupled
                 term, kept = projections.to_out(term), _merged(own.softmax(dim=2) @ value)

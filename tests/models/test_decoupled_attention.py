@@ -68,23 +68,27 @@ def _plain(attention, projections, x, bank, coverage, sigmas, form):
                 query = q[item, at, part]
                 logits = [float(query @ key) / math.sqrt(depth) for key in k[item, :, part]]
                 kept, ref_logits = [], []
+                surroundings, kept_near = 0.0, 0.0
                 for token in range(bank.shape[1]):
-                    share = float(coverage[item, token])
+                    share, distant = float(coverage[item, token]), 0.0
+                    if sigmas is not None:
+                        apart = (at // SIDE - token // SIDE) ** 2 + (at % SIDE - token % SIDE) ** 2
+                        distant = -apart / (2 * sigmas[head] ** 2)
+                    surroundings += math.exp(distant)
+                    kept_near += share * math.exp(distant)
                     if share == 0:
                         continue
                     logit = float(query @ k_ref[item, token, part]) / math.sqrt(depth)
-                    logit += math.log(share)
-                    if sigmas is not None:
-                        apart = (at // SIDE - token // SIDE) ** 2 + (at % SIDE - token % SIDE) ** 2
-                        logit -= apart / (2 * sigmas[head] ** 2)
+                    logit += math.log(share) + distant
                     kept.append(token)
                     ref_logits.append(logit)
                 if form is AttentionForm.DECOUPLED:
                     for weight, value in zip(_softmax(logits), v[item, :, part], strict=True):
                         own[item, at, part] += weight * value
                     weights = _softmax(ref_logits) if kept else []
+                    near = 1.0 if sigmas is None else kept_near / surroundings
                     for weight, token in zip(weights, kept, strict=True):
-                        ref[item, at, part] += weight * v_ref[item, token, part]
+                        ref[item, at, part] += weight * near * v_ref[item, token, part]
                 else:
                     values = [*v[item, :, part], *v_ref[item, kept, part]]
                     weights = _softmax(logits + ref_logits)
@@ -105,6 +109,19 @@ def test_it_equals_the_equation_written_as_loops(form, sigmas):
             attention, projections, x, bank, token_coverage(mask, SIDE, SIDE), sigmas, form
         )
     assert torch.allclose(ours, expected, atol=1e-6)
+
+
+def test_where_distance_counts_nothing_is_fetched_from_far_away():
+    attention, _ = _attention(AttentionForm.DECOUPLED)
+    x, bank, mask = _states(1), _states(2), _mask()
+    mask[0, :, :, :] = 0
+    mask[0, :, 4:, 4:] = 1  # the last of four tokens alone
+    narrow, anywhere = (
+        attention(x, reference=_features(bank, mask, sigmas)) - attention(x)
+        for sigmas in ((0.2, 0.2), None)
+    )
+    assert narrow[0, 3].abs().max() > 0.01
+    assert narrow[0, 0].abs().max() < 1e-6 < anywhere[0, 0].abs().max()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
