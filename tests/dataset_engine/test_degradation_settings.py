@@ -11,7 +11,16 @@ import yaml
 from dataset_engine.degradation import preset, presets, read_presets
 from dataset_engine.degradation.settings import PRESETS_FILE, Family, Interpolation, parse
 
-NAMES = ["paper", "gfpgan", "codeformer-small", "codeformer-large", "diffbir", "faceme", "ref-ldm"]
+NAMES = [
+    "paper",
+    "gfpgan",
+    "codeformer-small",
+    "codeformer-large",
+    "diffbir",
+    "faceme",
+    "ref-ldm",
+    "hidden-marks",
+]
 
 
 def paper():
