@@ -184,6 +184,11 @@ def add_reference_attention(
     return made
 
 
+def is_reference_output(name: str) -> bool:
+    """Whether a restorer's parameter of this name is a reference's output projection, W of Eq. 4."""
+    return name.startswith("reference_attention.") and ".to_out." in name
+
+
 def split_heads(states: Tensor, heads: int) -> Tensor:
     """float[B, L, heads * D] to float[B, heads, L, D]."""
     batch, tokens, width = states.shape

@@ -79,7 +79,9 @@ class FaceData:
     and kept in memory (about 14 * size**2 bytes each), in place of new ones for ever: for tiny
     presets, whose steps would cost less than the degradation. `clean` is the share of Phase I's inputs
     that are not degraded: a UNet from scratch learns from them to carry detail, without which the
-    ReferenceNet, its copy, has none to give.
+    ReferenceNet, its copy, has none to give. Phase II's first `own_references` steps draw the ground
+    truth itself, bent and relit, as reference: at first always, then ever less
+    (restoration.own_reference).
     """
 
     size: Annotated[int, Field(ge=8, le=512)] = 512
@@ -87,6 +89,7 @@ class FaceData:
     mask: MaskSource = MaskSource.REFSEL
     flip: Share = 0.0
     clean: Share = 0.0
+    own_references: Natural = 0
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.05
     variants: Natural = 0
     workers: Natural = 4
@@ -118,6 +121,9 @@ class Optimisation:
     weight_decay: NonNegative = 1e-2
     clip: Positive = 1.0
     """Largest norm of the gradient, as OSEDiff has it; the paper names none."""
+    output_rate: Positive = 1.0
+    """How many times as fast the output projections of the reference attention learn, which begin at
+    zero: beside a ReferenceNet that must not forget too fast what it began with."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
     bf16: bool = True
     """Forward passes in bfloat16 where the device has it; weights and optimisers stay in float32."""

@@ -86,6 +86,8 @@ class Face:
 
 MakeFace = Callable[[int, int], Face]
 """(number of a ground truth, seed) to an example, a function of both alone, from any thread."""
+Practise = Callable[[Face, int], Face]
+"""(an example, its position in the order of training) to what is learnt from in its place."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,6 +197,7 @@ def training_batches(
     processes: int = 1,
     workers: int = 0,
     device: torch.device,
+    practise: Practise | None = None,
 ) -> Iterator[Batch]:
     """The batches with these numbers, each a function of (seed, its number, the process).
 
@@ -210,6 +213,7 @@ def training_batches(
         processes: how many there are.
         workers: threads that make examples ahead; 0 makes them when they are asked for.
         device: where the tensors go.
+        practise: changes examples by their position; a function of both alone.
     """
     positions = (
         (number * processes + process) * size + place for number in numbers for place in range(size)
@@ -217,7 +221,8 @@ def training_batches(
 
     def load(position: int) -> Face:
         epoch, index = example_at(position, count, seed)
-        return maker(index, example_seed(seed, epoch, index))
+        face = maker(index, example_seed(seed, epoch, index))
+        return face if practise is None else practise(face, position)
 
     gathered: list[Face] = []
     for face in prefetch(load, positions, workers=workers, ahead=2 * size):

@@ -20,10 +20,12 @@ from torch import Tensor, nn
 
 from dataset_engine.shards.files import write_whole
 from dataset_engine.shards.stream import example_seed
+from models.decoupled_attention import is_reference_output
 from models.discriminator import discriminator_loss
 from models.optimisation import bf16_supported, learning_rate_at
 from models.restorer import Phase
 from restoration.losses import Loss
+from restoration.own_reference import OwnReferences
 from restoration.refstar_average import AveragedWeights
 from restoration.refstar_config import Rate, RefStarTraining
 from restoration.refstar_data import Batch, FaceMaker, MakeFace, training_batches
@@ -94,11 +96,11 @@ class Session:
         networks.to(self.device)
         learner, self._parameters = learner_of(networks, phase)
         self._discriminator = networks.discriminator
-        optimiser = self._adam(list(self._parameters.values()))
+        optimiser = self._adam(self._parameters)
         self.model, self._optimiser = self._accelerator.prepare(learner, optimiser)
         stateful: dict[str, Any] = {"optimiser": self._optimiser}
         if self._discriminator is not None:
-            own = self._adam(list(self._discriminator.parameters()))
+            own = self._adam(dict(self._discriminator.named_parameters()))
             self._judging, self._own_optimiser = self._accelerator.prepare(self._discriminator, own)
             stateful |= {
                 "discriminator": self._discriminator,
@@ -133,7 +135,7 @@ class Session:
         for step in range(self.start, self._training.steps):
             rate = self._rate(step)
             for group in self._optimiser.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group["times"]
             yield step
 
     def batches(self) -> Iterator[Batch]:
@@ -252,6 +254,8 @@ class Session:
         data, seed = self.settings.data, self.settings.seed
         if self._phase is not Phase.ONE:
             data = dataclasses.replace(data, clean=0.0)
+        a_step = training.batch_size * training.accumulate * processes
+        own = data.own_references * a_step if self._phase is Phase.TWO else 0
         batches = training_batches(
             self._maker or FaceMaker(self._faces.train, data, seed),
             len(self._faces.train),
@@ -262,6 +266,7 @@ class Session:
             processes=processes,
             workers=data.workers,
             device=self.device,
+            practise=OwnReferences(own, seed) if own else None,
         )
         for number, batch in enumerate(batches, start=first):
             # Should a network draw anything (dropout), that is a function of the step as well.
@@ -274,10 +279,16 @@ class Session:
             return learning_rate_at(step, training.steps, training.learning_rate)
         return training.learning_rate
 
-    def _adam(self, parameters: list[nn.Parameter]) -> torch.optim.AdamW:
+    def _adam(self, parameters: Mapping[str, nn.Parameter]) -> torch.optim.AdamW:
         shared = self.settings.optimisation
+        outputs = [p for name, p in parameters.items() if is_reference_output(name)]
+        others = [p for name, p in parameters.items() if not is_reference_output(name)]
+        groups = [
+            {"params": others, "times": 1.0},
+            {"params": outputs, "times": shared.output_rate},
+        ]
         return torch.optim.AdamW(
-            parameters,
+            [group for group in groups if group["params"]],
             lr=self._training.learning_rate,
             betas=(shared.beta1, shared.beta2),
             weight_decay=shared.weight_decay,

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from models.decoupled_attention import is_reference_output
 from models.pipeline import RefStarPipeline
 from models.refsel import CheckpointError
 from models.restorer import Phase
@@ -84,7 +85,12 @@ def test_interrupted_and_resumed_equals_uninterrupted(
         losses = replace(losses, in_ground_truth=replace(losses.in_ground_truth, adversarial=0))
     name = ("phase_one", "phase_two", "phase_three")[phase - 1]
     training = replace(refstar_settings.phase(phase), accumulate=2, batch_size=1, rate=Rate.COSINE)
-    changes = {name: training, "losses": losses}
+    changes = {
+        name: training,
+        "losses": losses,
+        "data": replace(refstar_settings.data, own_references=3),
+        "optimisation": replace(refstar_settings.optimisation, output_rate=4.0),
+    }
     whole = _train(open_session(phase, out="whole", **changes))
     _train(open_session(phase, out="cut", **changes), stop_after=3)
     resumed = _train(open_session(phase, out="cut", resume=True, **changes))
@@ -127,6 +133,39 @@ def test_only_phase_one_sees_clean_inputs(open_session, refstar_settings):
     for phase, clean in ((Phase.ONE, True), (Phase.TWO, False)):
         batch = next(open_session(phase, data=data).batches())
         assert torch.equal(batch.degraded, batch.truth) == clean
+
+
+def test_only_phase_two_begins_with_its_own_truth_as_reference(open_session, refstar_settings):
+    data = replace(refstar_settings.data, own_references=1000)
+    drawn = {}
+    for phase in Phase:
+        plain, practised = (
+            next(open_session(phase, out=out, data=one).batches())
+            for out, one in (("plain", refstar_settings.data), ("own", data))
+        )
+        assert torch.equal(plain.truth, practised.truth)
+        drawn[phase] = not torch.equal(plain.reference, practised.reference)
+    assert drawn == {Phase.ONE: False, Phase.TWO: True, Phase.THREE: False}
+
+
+def test_output_projections_learn_as_many_times_faster_as_was_asked_for(
+    open_session, refstar_settings
+):
+    moved = []
+    for times in (1.0, 5.0):
+        optimisation = replace(refstar_settings.optimisation, output_rate=times)
+        session = open_session(Phase.TWO, out=f"run-{times}", optimisation=optimisation)
+        before = {name: p.clone() for name, p in session._parameters.items()}
+        _train(session, stop_after=1)
+        moved.append(
+            {n: (p - before[n]).abs().max().item() for n, p in session._parameters.items()}
+        )
+    outputs = [name for name in moved[0] if is_reference_output(name)]
+    others = [name for name in moved[0] if "reference_net" in name and moved[0][name]]
+    assert outputs
+    assert all(moved[1][n] == pytest.approx(5 * moved[0][n], rel=1e-3) for n in outputs)
+    assert others
+    assert all(moved[1][n] == moved[0][n] for n in others)
 
 
 def test_a_phase_saves_averaged_weights_that_a_pipeline_loads(open_session):
