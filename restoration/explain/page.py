@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Final
 
 import cv2
 import numpy as np
@@ -17,6 +18,8 @@ from dataset_engine.shards.files import write_whole
 from restoration.explain.attention import AttentionMap
 
 Image = NDArray[np.uint8]
+FAINTEST: Final = 1e-3
+"""A row is drawn relative to its largest weight, or to this where nothing near was to be looked at."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +74,7 @@ def write_page(path: Path, explained: Explained) -> None:
 def packed(one: AttentionMap) -> dict[str, object]:
     """A map for the page: bytes in base64, each row over its own largest weight."""
     peaks = one.weights.max(axis=1, keepdims=True)
-    rows = np.rint(255 * one.weights / np.maximum(peaks, 1e-12)).astype(np.uint8)
+    rows = np.rint(255 * one.weights / np.maximum(peaks, FAINTEST)).astype(np.uint8)
     return {
         "side": one.side,
         "layers": one.layers,

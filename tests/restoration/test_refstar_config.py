@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from dataset_engine.degradation import preset
 from models.reference_features import AttentionForm
 from models.restorer import Phase
 from restoration.losses import LossWeights
@@ -23,9 +24,8 @@ SHIPPED = ("tiny", "arc2face", "sd15")
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_every_shipped_preset_is_read_and_keeps_the_papers_masks_and_optimiser(name: str):
+def test_every_shipped_preset_is_read_and_keeps_the_papers_optimiser_and_attention(name: str):
     settings = read_refstar(PRESETS / f"{name}.yaml")
-    assert settings.data.mask is MaskSource.REFSEL
     assert (settings.optimisation.beta1, settings.optimisation.beta2) == (0.5, 0.999)
     assert settings.restorer.attention.form is AttentionForm.DECOUPLED
     assert settings.phase(Phase.TWO) is settings.phase_two
@@ -35,6 +35,8 @@ def test_every_shipped_preset_is_read_and_keeps_the_papers_masks_and_optimiser(n
 def test_the_full_presets_are_the_papers(name: str):
     settings = read_refstar(PRESETS / f"{name}.yaml")
     assert settings.losses == LossWeights()
+    assert settings.data.mask is MaskSource.REFSEL
+    assert settings.data.own_references == 0
     assert settings.optimisation == Optimisation()
     assert settings.restorer.attention.position_sigmas is None
     assert settings.restorer.lora is not None
@@ -49,7 +51,9 @@ def test_the_tiny_preset_needs_no_weights_and_says_what_it_leaves_out():
     losses = settings.losses
     assert losses.in_ground_truth.perceptual == losses.in_ground_truth.identity == 0
     assert losses.in_cycle.perceptual == losses.in_cycle.identity == 0
-    assert losses.cycle == 1.5
+    assert losses.cycle
+    assert settings.data.mask is MaskSource.ANNOTATED
+    assert preset(settings.data.degradation).severe_threshold == 0
 
 
 def test_what_a_file_leaves_out_keeps_its_default(tmp_path: Path):
