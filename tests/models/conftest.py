@@ -11,6 +11,7 @@ from torch import Tensor
 
 from models.autoencoder import LatentAutoencoder
 from models.backbones import TinyBackbone
+from models.decoupled_attention import is_reference_output
 from models.lora import LoraSettings
 from models.reference_features import ReferenceAttentionSettings
 from models.restorer import Restorer, RestorerConfig
@@ -59,10 +60,8 @@ def wake() -> Callable[[Restorer], None]:
     def fill(restorer: Restorer) -> None:
         generator = torch.Generator().manual_seed(1)
         for name, parameter in restorer.named_parameters():
-            starts_at_zero = ".lora_B." in name or (
-                name.startswith("reference_attention") and ".to_out." in name
-            )
-            if starts_at_zero:
+            waits = ".lora_B." in name or name.endswith("conv2.weight")
+            if (waits or is_reference_output(name)) and not parameter.any():
                 noise = torch.randn(parameter.shape, generator=generator) * 0.2
                 parameter.data.copy_(noise)
 
