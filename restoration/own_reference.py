@@ -46,7 +46,10 @@ class OwnReferences:
 
 
 def with_own_reference(face: Face, rng: np.random.Generator) -> Face:
-    """Reference, its degraded form and M of the ground truth itself, all bent and relit alike."""
+    """Reference, its degraded form and M of the ground truth itself, all bent and relit alike.
+
+    M becomes the face region; one that keeps nothing stays so, as the ablation's all-zeros row needs it.
+    """
     size = face.truth.shape[0]
     where = _bend(size, rng)
     light = 1 + SHADE * _wave(size, 3, rng)[..., None] + TINT * _draw(rng, 3) + GAIN * _draw(rng, 1)
@@ -55,7 +58,7 @@ def with_own_reference(face: Face, rng: np.random.Generator) -> Face:
         face,
         reference=_relit(_moved(face.truth, where), light, offset),
         degraded_reference=_relit(_moved(face.degraded, where), light, offset),
-        mask=_moved(face.region.astype(np.uint8) * 255, where) > 127,
+        mask=face.mask.any() & (_moved(face.region.astype(np.uint8) * 255, where) > 127),
     )
 
 

@@ -41,6 +41,11 @@ def test_its_mask_is_the_faces_region_moved_along(face):
     assert 0.85 < both / either < 1
 
 
+def test_a_mask_that_keeps_nothing_stays_empty(face):
+    empty = replace(face, mask=np.zeros_like(face.mask))
+    assert not with_own_reference(empty, np.random.default_rng(1)).mask.any()
+
+
 def test_the_degraded_reference_is_that_of_the_same_picture(face):
     plain = replace(face, degraded=face.truth)
     own = with_own_reference(plain, np.random.default_rng(2))
