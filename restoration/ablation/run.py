@@ -92,7 +92,7 @@ def ablate(
         ValueError: there is nothing to train or test on, or `out` is of other settings.
     """
     if budget.steps is not None:
-        settings = replace(settings, phase_two=replace(settings.phase_two, steps=budget.steps))
+        settings = _shortened(settings, budget.steps)
     start = first_phase / "phase-1" if first_phase is not None else out / "phase-1"
     if first_phase is None:
         train_restoration(
@@ -129,6 +129,16 @@ def ablate(
             _write(out, results)
     _draw(out, settings, results, budget, test)
     return Ablation(results, out)
+
+
+def _shortened(settings: RefStarTraining, steps: int) -> RefStarTraining:
+    """Phase II in `steps` steps, of which the same share has its own truth as reference."""
+    own = settings.data.own_references * steps // settings.phase_two.steps
+    return replace(
+        settings,
+        phase_two=replace(settings.phase_two, steps=steps),
+        data=replace(settings.data, own_references=own),
+    )
 
 
 @dataclass(frozen=True, eq=False)
