@@ -52,8 +52,7 @@ class TinyBackbone:
             attention_head_dim=self.heads,
             cross_attention_dim=self.prompt_width,
         )
-        if unet.device.type != "meta":
-            start_near_identity(unet)
+        start_near_identity(unet)
         return unet
 
     def autoencoder(self) -> Autoencoder:

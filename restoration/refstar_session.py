@@ -248,14 +248,19 @@ class Session:
         means = self._accelerator.reduce(values, reduction="mean").tolist()
         return dict(zip(terms, means, strict=True))
 
+    @property
+    def _faces_a_step(self) -> int:
+        """Of all processes together."""
+        training, processes = self._training, int(self._accelerator.num_processes)
+        return training.batch_size * training.accumulate * processes
+
     def _all_batches(self) -> Iterator[Batch]:
         training, processes = self._training, self._accelerator.num_processes
         first, end = self.start * training.accumulate, training.steps * training.accumulate
         data, seed = self.settings.data, self.settings.seed
         if self._phase is not Phase.ONE:
             data = dataclasses.replace(data, clean=0.0)
-        a_step = training.batch_size * training.accumulate * processes
-        own = data.own_references * a_step if self._phase is Phase.TWO else 0
+        own = data.own_references * self._faces_a_step if self._phase is Phase.TWO else 0
         batches = training_batches(
             self._maker or FaceMaker(self._faces.train, data, seed),
             len(self._faces.train),
@@ -302,10 +307,9 @@ class Session:
         for other in ("phase_one", "phase_two", "phase_three", "pictures", "weights"):
             del described[other]
         del described["data"]["workers"]
-        a_step = training.batch_size * training.accumulate * self._accelerator.num_processes
         described |= {
             "phase": int(self._phase),
-            "faces a step": a_step,
+            "faces a step": self._faces_a_step,
             "learning_rate": training.learning_rate,
             "rate": training.rate,
             # A constant rate may go on for longer than was planned.

@@ -51,7 +51,7 @@ def test_the_tiny_preset_needs_no_weights_and_says_what_it_leaves_out():
     losses = settings.losses
     assert losses.in_ground_truth.perceptual == losses.in_ground_truth.identity == 0
     assert losses.in_cycle.perceptual == losses.in_cycle.identity == 0
-    assert losses.cycle
+    assert losses.cycle == 0.5
     assert settings.data.mask is MaskSource.ANNOTATED
     assert preset(settings.data.degradation).severe_threshold == 0
 
