@@ -3,7 +3,7 @@
 The paper ("Testing Data") draws 1,000 identities of CelebA, an image of each as the reference and
 another as the ground truth, which is degraded (Celeb-Ref-Test); and it pairs 60 low-resolution
 photographs with a reference each (RealRef60). A set is a folder of PNG files, and a list of them with
-their hashes. Nobody who was trained on may be in it.
+their hashes. Nobody who was trained on may be in it. `shard_test_set` makes one of a RefSel-HQ export.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def build_celeb_ref_test(
         if pair is None:
             continue
         (gt_path, gt), (ref_path, reference) = pair
-        own_seed = _seed(seed, identity)
+        own_seed = face_seed(seed, identity)
         files = {
             f"gt/{identity}.png": gt.image,
             f"gt/{identity}.region.png": gt.region.astype(np.uint8) * np.uint8(255),
@@ -116,10 +116,10 @@ def build_celeb_ref_test(
             f"lq/{identity}.png": degrade(gt.image, own_seed, settings).image,
         }
         names = {"gt": gt_path.name, "ref": ref_path.name}
-        made.faces.append(SetFace(identity, _write(out, files), names, own_seed))
+        made.faces.append(SetFace(identity, write_faces(out, files), names, own_seed))
         if progress is not None:
             progress(len(made.faces), count)
-    _finish(made, out, form="Celeb-Ref-Test", seed=seed, degradation=degradation, asked=count)
+    finish_set(made, out, form="Celeb-Ref-Test", seed=seed, degradation=degradation, asked=count)
     return made
 
 
@@ -163,10 +163,10 @@ def build_real_set(
                 else:
                     files = {f"lq/{name}.png": real.lq, f"ref/{name}.png": real.reference}
                     names = {"lq": path.name, "ref": references[name].name}
-                    made.faces.append(SetFace(name, _write(out, files), names))
+                    made.faces.append(SetFace(name, write_faces(out, files), names))
         if progress is not None:
             progress(done, len(pictures))
-    _finish(made, out, form="RealRef60's form", seed=None, degradation=None, asked=len(pictures))
+    finish_set(made, out, form="RealRef60's form", seed=None, degradation=None, asked=len(pictures))
     return made
 
 
@@ -228,13 +228,14 @@ def _two(
     return None
 
 
-def _seed(seed: int, name: str) -> int:
+def face_seed(seed: int, name: str) -> int:
     """A seed that depends on the name and on nothing else that is in the set."""
     digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def _write(out: Path, files: dict[str, NDArray[np.uint8]]) -> dict[str, str]:
+def write_faces(out: Path, files: dict[str, NDArray[np.uint8]]) -> dict[str, str]:
+    """Write uint8 images, RGB or gray, as PNG files below `out`; the SHA-256 of each by its path."""
     hashes = {}
     for name, image in files.items():
         pixels = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image
@@ -246,7 +247,12 @@ def _write(out: Path, files: dict[str, NDArray[np.uint8]]) -> dict[str, str]:
     return hashes
 
 
-def _finish(made: BuiltSet, out: Path, **said: object) -> None:
+def finish_set(made: BuiltSet, out: Path, **said: object) -> None:
+    """Write the set's list.
+
+    Raises:
+        ValueError: there is no face in it.
+    """
     if not made.faces:
         reasons = ", ".join(sorted({one.reason for one in made.left})) or "there is nobody"
         raise ValueError(f"no test set could be built ({reasons}); see that the pictures are right")

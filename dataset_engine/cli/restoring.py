@@ -124,10 +124,14 @@ def make_test_set(
     context: typer.Context,
     source: Annotated[
         Path,
-        typer.Argument(help="CelebA with its list of identities, or a folder with LQ/ and ref/."),
+        typer.Argument(
+            help="CelebA with its list of identities, a folder with LQ/ and ref/, or RefSel-HQ shards."
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the set.")],
-    identities: Annotated[int, typer.Option(min=1, help="People, drawn from CelebA.")] = 1000,
+    identities: Annotated[
+        int, typer.Option(min=1, help="People, drawn from CelebA or from shards.")
+    ] = 1000,
     preset: Annotated[str, typer.Option(help="Named degradation settings.")] = "paper",
     trained_on: Annotated[
         Path | None,
@@ -137,17 +141,21 @@ def make_test_set(
         float, typer.Option(help="Least distance of the eyes in a source, px.")
     ] = 32.0,
 ) -> None:
-    """Build Celeb-Ref-Test or a set like RealRef60 from your own copy, seeded and with hashes."""
+    """Build Celeb-Ref-Test, a set like RealRef60 or one of a test split, seeded and with hashes."""
     from dataset_engine.faces.analyser import MediapipeAnalyser
     from dataset_engine.faces.prepare import PrepareSettings
+    from dataset_engine.shard_test_set import build_shard_test_set
     from dataset_engine.sources.detection import detect
     from dataset_engine.sources.form import Form
     from dataset_engine.testing_sets import build_celeb_ref_test, build_real_set
-    from dataset_engine.trained_people import trained_people
+    from dataset_engine.trained_people import has_shards, trained_people
 
-    form = detect(source)
-    if form not in (Form.CELEBA, Form.INPUTS):
-        raise ValueError(f"{source} is neither CelebA with its list of identities nor LQ/ and ref/")
+    shards = has_shards(source)
+    form = None if shards else detect(source)
+    if not shards and form not in (Form.CELEBA, Form.INPUTS):
+        raise ValueError(
+            f"{source} is neither CelebA with its list of identities, nor LQ/ and ref/, nor shards"
+        )
     settings = settings_of(context)
     trained = None
     if trained_on is not None:
@@ -157,12 +165,21 @@ def make_test_set(
         parser_weights=settings.parser_weights, min_eye_distance=min_eye_distance
     )
     with progress_bar("building the set") as advance:
-        analyser = MediapipeAnalyser()
-        if form is Form.CELEBA:
+        if shards:
+            made = build_shard_test_set(
+                source,
+                out,
+                count=identities,
+                seed=settings.seed,
+                degradation=preset,
+                trained=trained,
+                progress=advance,
+            )
+        elif form is Form.CELEBA:
             made = build_celeb_ref_test(
                 source,
                 out,
-                analyser,
+                MediapipeAnalyser(),
                 count=identities,
                 seed=settings.seed,
                 degradation=preset,
@@ -172,11 +189,16 @@ def make_test_set(
             )
         else:
             made = build_real_set(
-                source, out, analyser, trained=trained, prepare=prepare, progress=advance
+                source,
+                out,
+                MediapipeAnalyser(),
+                trained=trained,
+                prepare=prepare,
+                progress=advance,
             )
     line = f"{len(made.faces)} faces are in {out}, SHA-256 {made.sha256[:16]}"
     console.print(escape(line), highlight=False, soft_wrap=True)
-    if trained is None:
+    if trained is None and not shards:
         console.print("[yellow]note[/] give --trained-on, so that nobody of the training is in it")
     refused = sum(one.reason == "trained_on" for one in made.left)
     if refused:
