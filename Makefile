@@ -15,7 +15,7 @@ MEMORY := MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=17179869184 \
 BROWSERS := chromium chromium-browser google-chrome
 PACKAGES := annotator dataset_engine models restoration migrations tests benchmarks docs
 
-.PHONY: demo refsel refstar-tiny test install lint types format unit chromium fuzz bench docs clean
+.PHONY: demo refsel refstar-tiny refstar-tables test install lint types format unit chromium fuzz bench docs clean
 
 ## demo: install everything, then watch faces go from folders to a trained RefSel
 demo: install
@@ -31,15 +31,28 @@ refsel: install
 ## refstar-tiny: train RefSTAR in its three phases at 64 px on rendered people, test it on others
 refstar-tiny: install
 	test -f refsel/shards/latest || $(VENV)/bin/engine --home refsel/home sample-shards refsel/shards
-	test -f refsel/test/evaluation.json || $(VENV)/bin/engine --home refsel/home train-refsel refsel/shards \
+	test -f refsel/test/evaluation.json || $(MEMORY) $(VENV)/bin/engine --home refsel/home train-refsel refsel/shards \
 	    --out refstar/refsel --from-scratch --config restoration/configs/refsel-tiny.yaml
 	refsel=refsel/run/best; test -f refsel/test/evaluation.json || refsel=refstar/refsel/best; \
-	for phase in 1 2 3; do $(VENV)/bin/engine --home refsel/home train-restoration refsel/shards \
+	for phase in 1 2 3; do $(MEMORY) $(VENV)/bin/engine --home refsel/home train-restoration refsel/shards \
 	    --config tiny --phase $$phase --refsel $$refsel --out refstar/run --resume latest || exit 1; done
 	$(VENV)/bin/engine --home refsel/home evaluate-transfer refsel/shards --config tiny --sample \
 	    --model refstar/run/phase-2/best --out refstar/test
 	$(VENV)/bin/engine --home refsel/home evaluate-transfer refsel/shards --config tiny --sample \
 	    --model refstar/run/phase-3/best --out refstar/test-refsel
+
+## refstar-tables: restore, explain and put into the paper's two tables what `make refstar-tiny` trained
+refstar-tables: install
+	$(VENV)/bin/engine --home refsel/home make-test-set refsel/shards --preset hidden-marks --out refstar/set
+	$(VENV)/bin/engine --home refsel/home restore refstar/set/lq --reference refstar/set/ref --aligned \
+	    --model refstar/run/phase-3/best --also comparison --out refstar/restored
+	$(VENV)/bin/engine --home refsel/home evaluate refstar/set "tiny RefSTAR=refstar/restored" \
+	    --out refstar/table-1
+	name=$$(ls refstar/set/lq | head -1); \
+	$(VENV)/bin/engine --home refsel/home explain refstar/set/lq/$$name refstar/set/ref/$$name \
+	    --truth refstar/set/gt/$$name --model refstar/run/phase-3/best --out refstar/explained.html
+	$(MEMORY) $(VENV)/bin/engine --home refsel/home ablate refsel/shards --config tiny --sample --seeds 3 \
+	    --steps 200 --phase-one refstar/run --out refstar/table-2
 
 ## test: set up what the tests need, then format, lint, types and all tests
 test: install chromium lint types unit

@@ -14,7 +14,8 @@ from restoration.ablation.rows import Row
 from restoration.evaluate_transfer.cases import Case
 from restoration.evaluate_transfer.conditions import Images
 
-SIDE, HEAD = 144, 22
+SIDE, HEAD = 144, 36
+LINE = 14
 
 
 def write_pictures(
@@ -51,7 +52,9 @@ def _levels(images: Images) -> list[NDArray[np.uint8]]:
 
 def _column(name: str, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     head = np.full((HEAD, SIDE, 3), 255, np.uint8)
-    cv2.putText(head, name, (3, 15), cv2.FONT_HERSHEY_SIMPLEX, 0.33, (40, 40, 40), 1, cv2.LINE_AA)
+    for number, line in enumerate(name.split(", ")):
+        place = (3, 15 + number * LINE)
+        cv2.putText(head, line, place, cv2.FONT_HERSHEY_SIMPLEX, 0.33, (40, 40, 40), 1, cv2.LINE_AA)
     size = (SIDE, SIDE)
     tiles = [cv2.resize(one, size, interpolation=cv2.INTER_NEAREST) for one in images]
     return np.vstack([head, *tiles]).astype(np.uint8)
