@@ -328,4 +328,6 @@ def test_a_set_like_realref60_is_built_by_command(people: Path, tmp_path: Path) 
 def test_a_source_of_another_form_is_refused_with_the_mend(people: Path, tmp_path: Path) -> None:
     answer = make_set(tmp_path, people)
     assert answer.exit_code == 1
-    assert "neither CelebA with its list of identities nor LQ/ and ref/" in answer.output
+    assert (
+        "neither CelebA with its list of identities, nor LQ/ and ref/, nor shards" in answer.output
+    )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import math
 from dataclasses import replace
@@ -7,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 import restoration.ablation.run as ablation_run
 from models.pipeline import RefStarPipeline
@@ -15,7 +17,7 @@ from restoration.ablation.masked_faces import AsReviewed, restore_cases, with_ro
 from restoration.ablation.measures import MEASURES, Measures, likeness, measure_row
 from restoration.ablation.rows import Row, row_settings
 from restoration.ablation.run import DONE_NAME, Budget, ablate
-from restoration.ablation.summary import RowResult, Spread, as_markdown, findings
+from restoration.ablation.summary import RowResult, Spread, ablation_table, as_markdown, findings
 from restoration.evaluate_transfer.cases import Case
 from restoration.refstar_config import MaskSource
 from restoration.refstar_data import Face, FaceMaker
@@ -102,6 +104,16 @@ def test_measures_tell_the_truth_from_a_copy_of_the_reference():
 
 def result(row: Row, *values: float) -> RowResult:
     return RowResult(row, tuple(Measures(v, v, v, v, v, v) for v in values), 10, 0.1)
+
+
+def test_a_terminal_of_80_columns_shows_every_figure_whole():
+    table = ablation_table({row: result(row, 0.421, 0.434) for row in Row}, "three seeds")
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(table)
+    text = console.export_text()
+    assert "…" not in text
+    assert text.count("0.427") == len(Row) * (len(MEASURES) - 1)
+    assert text.count("±0.009") == len(Row) * (len(MEASURES) - 1)
 
 
 def test_findings_agree_disagree_or_stay_open():
