@@ -45,7 +45,7 @@ refstar-tiny: install
 refstar-tables: install
 	$(VENV)/bin/engine --home refsel/home make-test-set refsel/shards --preset hidden-marks --out refstar/set
 	$(VENV)/bin/engine --home refsel/home restore refstar/set/lq --reference refstar/set/ref --aligned \
-	    --model refstar/run/phase-3/best --also comparison --out refstar/restored
+	    --model refstar/run/phase-3/best --batch 8 --also comparison --out refstar/restored
 	$(VENV)/bin/engine --home refsel/home evaluate refstar/set "tiny RefSTAR=refstar/restored" \
 	    --out refstar/table-1
 	name=$$(ls refstar/set/lq | head -1); \

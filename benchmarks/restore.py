@@ -131,7 +131,7 @@ def main() -> None:
     )
     arguments.add_argument("--network", choices=("tiny", "full"), default="tiny")
     arguments.add_argument("--pictures", type=int, default=64)
-    arguments.add_argument("--batch", type=int, default=4)
+    arguments.add_argument("--batch", type=int, default=8)
     arguments.add_argument("--repeats", type=int, default=3)
     chosen = arguments.parse_args()
     torch.manual_seed(0)
