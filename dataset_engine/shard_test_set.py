@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset_engine.degradation import degrade, preset
+from dataset_engine.degradation import preset
 from dataset_engine.faces.quality import perceptual_hash
 from dataset_engine.ingest_files import Left
 from dataset_engine.progress import Advance
 from dataset_engine.shards.errors import CorruptSampleError
 from dataset_engine.shards.reader import RefSelSample, RefSelShards
 from dataset_engine.taxonomy import Split
-from dataset_engine.testing_sets import BuiltSet, SetFace, face_seed, finish_set, write_faces
+from dataset_engine.testing_sets import BuiltSet, Pair, add_pair, face_seed, finish_set
 from dataset_engine.trained_people import TrainedPeople
 
 
@@ -49,18 +49,14 @@ def build_shard_test_set(
         ShardError: there is no export, or it is broken as a whole.
         ValueError: it has no test pairs, or none that can be read.
     """
-    samples, settings, made = (
-        RefSelShards(location, Split.TEST, verify=True),
-        preset(degradation),
-        BuiltSet(),
-    )
+    samples = RefSelShards(location, Split.TEST, verify=True)
+    made, settings = BuiltSet(), preset(degradation)
     pairs: dict[str, list[int]] = {}
     for index in np.random.default_rng([seed, 6]).permutation(len(samples)).tolist():
         pairs.setdefault(samples.identity(index), []).append(index)
     for identity, indices in pairs.items():
         if len(made.faces) == count:
             break
-        name = identity.replace("/", "-")
         if trained is not None and trained.named(identity.rpartition("/")[2]):
             made.left.append(Left(location, "trained_on", f"identity {identity} was trained on"))
             continue
@@ -72,14 +68,15 @@ def build_shard_test_set(
             detail = f"a picture of {sample.key} was trained on"
             made.left.append(Left(location, "trained_on", detail))
             continue
-        own_seed = face_seed(seed, identity)
-        files = {
-            f"gt/{name}.png": sample.gt,
-            f"gt/{name}.region.png": sample.gt_region.astype(np.uint8) * np.uint8(255),
-            f"ref/{name}.png": sample.reference,
-            f"lq/{name}.png": degrade(sample.gt, own_seed, settings).image,
-        }
-        made.faces.append(SetFace(name, write_faces(out, files), {"pair": sample.key}, own_seed))
+        add_pair(
+            made,
+            out,
+            identity.replace("/", "-"),
+            Pair(sample.gt, sample.gt_region, sample.reference),
+            degradation=settings,
+            seed=face_seed(seed, identity),
+            sources={"pair": sample.key},
+        )
         if progress is not None:
             progress(len(made.faces), min(count, len(pairs)))
     finish_set(

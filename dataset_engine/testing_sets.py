@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dataset_engine.degradation import degrade, preset
+from dataset_engine.degradation import DegradationSettings, degrade, preset
 from dataset_engine.faces.analyser import FaceAnalyser
 from dataset_engine.faces.cut_out import cut_out
 from dataset_engine.faces.prepare import PreparedImage, PrepareSettings, SetAside, prepare_image
@@ -48,6 +48,15 @@ class SetFace:
     """The files' names in the user's copy."""
     seed: int | None = None
     """Of the degradation."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """What a face of a set is made of: aligned uint8 RGB [512, 512, 3], and the truth's face region."""
+
+    gt: NDArray[np.uint8]
+    gt_region: NDArray[np.bool_]
+    reference: NDArray[np.uint8]
 
 
 @dataclass
@@ -108,15 +117,15 @@ def build_celeb_ref_test(
         if pair is None:
             continue
         (gt_path, gt), (ref_path, reference) = pair
-        own_seed = face_seed(seed, identity)
-        files = {
-            f"gt/{identity}.png": gt.image,
-            f"gt/{identity}.region.png": gt.region.astype(np.uint8) * np.uint8(255),
-            f"ref/{identity}.png": reference.image,
-            f"lq/{identity}.png": degrade(gt.image, own_seed, settings).image,
-        }
-        names = {"gt": gt_path.name, "ref": ref_path.name}
-        made.faces.append(SetFace(identity, write_faces(out, files), names, own_seed))
+        add_pair(
+            made,
+            out,
+            identity,
+            Pair(gt.image, gt.region, reference.image),
+            degradation=settings,
+            seed=face_seed(seed, identity),
+            sources={"gt": gt_path.name, "ref": ref_path.name},
+        )
         if progress is not None:
             progress(len(made.faces), count)
     finish_set(made, out, form="Celeb-Ref-Test", seed=seed, degradation=degradation, asked=count)
@@ -163,7 +172,7 @@ def build_real_set(
                 else:
                     files = {f"lq/{name}.png": real.lq, f"ref/{name}.png": real.reference}
                     names = {"lq": path.name, "ref": references[name].name}
-                    made.faces.append(SetFace(name, write_faces(out, files), names))
+                    made.faces.append(SetFace(name, _write(out, files), names))
         if progress is not None:
             progress(done, len(pictures))
     finish_set(made, out, form="RealRef60's form", seed=None, degradation=None, asked=len(pictures))
@@ -234,8 +243,27 @@ def face_seed(seed: int, name: str) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def write_faces(out: Path, files: dict[str, NDArray[np.uint8]]) -> dict[str, str]:
-    """Write uint8 images, RGB or gray, as PNG files below `out`; the SHA-256 of each by its path."""
+def add_pair(
+    made: BuiltSet,
+    out: Path,
+    name: str,
+    pair: Pair,
+    *,
+    degradation: DegradationSettings,
+    seed: int,
+    sources: dict[str, str],
+) -> None:
+    """Write `gt`, its region, `ref` and `lq` of one face, and list it in `made`."""
+    files = {
+        f"gt/{name}.png": pair.gt,
+        f"gt/{name}.region.png": pair.gt_region.astype(np.uint8) * np.uint8(255),
+        f"ref/{name}.png": pair.reference,
+        f"lq/{name}.png": degrade(pair.gt, seed, degradation).image,
+    }
+    made.faces.append(SetFace(name, _write(out, files), sources, seed))
+
+
+def _write(out: Path, files: dict[str, NDArray[np.uint8]]) -> dict[str, str]:
     hashes = {}
     for name, image in files.items():
         pixels = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -110,3 +111,27 @@ def tree() -> Callable[[Path], dict[str, bytes]]:
         return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
     return read
+
+
+@pytest.fixture
+def damage() -> Callable[..., Path]:
+    """`damage(out, key, "gt.jpg")` breaks a member of an export's first version; gives its shard."""
+
+    def invert(out: Path, key: str, member: str, at: float = 0.5) -> Path:
+        """Invert 16 bytes of a member in its shard."""
+        for shard in json.loads((out / "v001/index.json").read_bytes())["shards"]:
+            for sample in shard["samples"]:
+                if sample["key"] == key:
+                    path = out / "v001" / str(shard["path"])
+                    offset, size, _ = sample["members"][member]
+                    path.chmod(0o644)
+                    with path.open("r+b") as file:
+                        place = offset + min(int(size * at), size - 16)
+                        file.seek(place)
+                        old = file.read(16)
+                        file.seek(place)
+                        file.write(bytes(byte ^ 255 for byte in old))
+                    return path
+        raise AssertionError(key)
+
+    return invert

@@ -63,14 +63,14 @@ def test_the_same_seed_gives_the_same_bytes_and_fewer_people_can_be_asked_for(
 
 
 def test_a_damaged_pair_is_set_aside_and_the_persons_next_one_taken(
-    export: Path, tmp_path: Path
+    export: Path, damage: Callable[..., Path], tmp_path: Path
 ) -> None:
     (drawn,) = (
         face.sources["pair"]
         for face in build_shard_test_set(export, tmp_path / "whole").faces
         if face.name == "person-004"
     )
-    break_picture(export, drawn)
+    damage(export, drawn, "gt.jpg")
     made = build_shard_test_set(export, tmp_path / "set")
     assert names(tmp_path / "set") == TESTED
     assert drawn not in {face.sources["pair"] for face in made.faces}
@@ -101,19 +101,3 @@ def test_the_command_tells_shards_by_themselves_and_asks_for_no_list_of_the_trai
     assert (listed["degradation"], listed["version"]) == ("hidden-marks", "v001")
     assert f"2 faces are in {tmp_path}/set, SHA-256 {listed['sha256'][:16]}\n" in answer.output
     assert "--trained-on" not in answer.output
-
-
-def break_picture(export: Path, key: str) -> None:
-    """Invert 16 bytes in the middle of a pair's ground truth."""
-    for shard in json.loads((export / "v001/index.json").read_bytes())["shards"]:
-        for sample in shard["samples"]:
-            if sample["key"] == key:
-                path = export / "v001" / shard["path"]
-                offset, size, _ = sample["members"]["gt.jpg"]
-                data = bytearray(path.read_bytes())
-                middle = slice(offset + size // 2, offset + size // 2 + 16)
-                data[middle] = bytes(byte ^ 255 for byte in data[middle])
-                path.chmod(0o644)
-                path.write_bytes(data)
-                return
-    raise AssertionError(key)

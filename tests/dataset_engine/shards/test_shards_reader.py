@@ -36,24 +36,6 @@ def out(made, tmp_path):
     return tmp_path / "out"
 
 
-def damage(out: Path, key: str, member: str, at: float = 0.5) -> Path:
-    """Invert 16 bytes of a member in its shard."""
-    for shard in json.loads((out / "v001/index.json").read_bytes())["shards"]:
-        for sample in shard["samples"]:
-            if sample["key"] == key:
-                path = out / "v001" / shard["path"]
-                offset, size, _ = sample["members"][member]
-                path.chmod(0o644)
-                with path.open("r+b") as file:
-                    place = offset + min(int(size * at), size - 16)
-                    file.seek(place)
-                    old = file.read(16)
-                    file.seek(place)
-                    file.write(bytes(byte ^ 255 for byte in old))
-                return path
-    raise AssertionError(key)
-
-
 def test_samples_are_the_decoded_files_with_their_words(made, out):
     shards = RefSelShards(out, "train")
     train = sorted((t for t in made if t.split is Split.TRAIN), key=lambda t: t.key)
@@ -168,7 +150,7 @@ def test_a_pickled_reader_opens_the_shards_for_itself(out):
         ("ref.jpg", 1, "ref.jpg: a truncated JPEG"),
     ],
 )
-def test_a_damaged_image_names_shard_and_sample(out, member, at, cause):
+def test_a_damaged_image_names_shard_and_sample(out, damage, member, at, cause):
     path = damage(out, "pair-00001", member, at)
     shards = RefSelShards(out, "train")
     keys = [shards.key(number) for number in range(len(shards))]
@@ -180,7 +162,7 @@ def test_a_damaged_image_names_shard_and_sample(out, member, at, cause):
     assert str(again) == str(caught.value)
 
 
-def test_damage_that_still_decodes_is_found_by_its_digest(out):
+def test_damage_that_still_decodes_is_found_by_its_digest(out, damage):
     damage(out, "pair-00001", "gt.jpg")
     shards = RefSelShards(out, "train", verify=True)
     with pytest.raises(CorruptSampleError, match=r"gt\.jpg: its SHA-256"):
@@ -189,7 +171,7 @@ def test_damage_that_still_decodes_is_found_by_its_digest(out):
         shards.raw(1)
 
 
-def test_a_damaged_sample_is_skipped_when_asked(out, caplog):
+def test_a_damaged_sample_is_skipped_when_asked(out, damage, caplog):
     damage(out, "pair-00001", "mask.png")
     shards = RefSelShards(out, "train", on_error="skip")
     assert shards[1].key == shards.key(2)
