@@ -1,9 +1,10 @@
-"""What every training loop here shares: learning rate, averaged weights, precision."""
+"""What every training loop here shares: learning rate, averaged weights, precision, threads."""
 
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import nn
@@ -40,3 +41,17 @@ def bf16_supported(device: torch.device) -> bool:
 def autocast(device: torch.device) -> AbstractContextManager[object]:
     """Forward passes in bfloat16 where the device has it."""
     return torch.autocast(device.type, torch.bfloat16, enabled=bf16_supported(device))
+
+
+@contextmanager
+def core_left_to_data() -> Iterator[None]:
+    """All of torch's threads but one, so that the next examples are made on a core of their own.
+
+    Threads of one operation wait for each other: one that has to share its core holds up all.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, threads - 1))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

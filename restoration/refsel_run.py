@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dataset_engine.degradation import preset
 from dataset_engine.shards import RefSelShards
+from models.optimisation import core_left_to_data
 from models.refsel import RefSel
 from restoration.json_report import write_json
 from restoration.refsel_config import RefSelTraining
@@ -58,23 +59,24 @@ def run_refsel(
     train, validation, test = (
         RefSelShards(shards, split) for split in ("train", "validation", "test")
     )
-    report = train_refsel(
-        train,
-        validation,
-        folder,
-        training,
-        bootstrap=bootstrap,
-        data_version=f"RefSel-HQ {train.version}",
-        progress=lambda done: progress(done, training.steps),
-    )
-    model = RefSel.from_pretrained(report.best)
-    evaluation = evaluate(
-        model,
-        test if len(test) else validation,
-        preset(training.degradation),
-        seed=training.seed,
-        batch_size=training.batch_size,
-    )
+    with core_left_to_data():
+        report = train_refsel(
+            train,
+            validation,
+            folder,
+            training,
+            bootstrap=bootstrap,
+            data_version=f"RefSel-HQ {train.version}",
+            progress=lambda done: progress(done, training.steps),
+        )
+        model = RefSel.from_pretrained(report.best)
+        evaluation = evaluate(
+            model,
+            test if len(test) else validation,
+            preset(training.degradation),
+            seed=training.seed,
+            batch_size=training.batch_size,
+        )
     write_report(folder / REPORT_NAME, evaluation)
     return RefSelRun(report.best, evaluation, report.resumed_from, report.note)
 
