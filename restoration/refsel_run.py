@@ -35,6 +35,7 @@ class RefSelRun:
     note: str
 
 
+@core_left_to_data()
 def run_refsel(
     shards: Path,
     folder: Path,
@@ -59,24 +60,23 @@ def run_refsel(
     train, validation, test = (
         RefSelShards(shards, split) for split in ("train", "validation", "test")
     )
-    with core_left_to_data():
-        report = train_refsel(
-            train,
-            validation,
-            folder,
-            training,
-            bootstrap=bootstrap,
-            data_version=f"RefSel-HQ {train.version}",
-            progress=lambda done: progress(done, training.steps),
-        )
-        model = RefSel.from_pretrained(report.best)
-        evaluation = evaluate(
-            model,
-            test if len(test) else validation,
-            preset(training.degradation),
-            seed=training.seed,
-            batch_size=training.batch_size,
-        )
+    report = train_refsel(
+        train,
+        validation,
+        folder,
+        training,
+        bootstrap=bootstrap,
+        data_version=f"RefSel-HQ {train.version}",
+        progress=lambda done: progress(done, training.steps),
+    )
+    model = RefSel.from_pretrained(report.best)
+    evaluation = evaluate(
+        model,
+        test if len(test) else validation,
+        preset(training.degradation),
+        seed=training.seed,
+        batch_size=training.batch_size,
+    )
     write_report(folder / REPORT_NAME, evaluation)
     return RefSelRun(report.best, evaluation, report.resumed_from, report.note)
 
