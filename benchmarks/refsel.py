@@ -1,7 +1,8 @@
-"""RefSel's forward pass beside that of its bare U-Net, in turns, in one process.
+"""RefSel's forward pass beside that of its bare network, in turns, in one process.
 
-The U-Net alone gets prepared inputs and stops at its two maps: relative colours, folding,
-relief, the estimate of the kept detail and bringing the mask to full size are what RefSel adds.
+The bare network is stem, encoder, joins, decoder and head. It gets relative colours and stops at its
+two maps. Those colours, the estimate of the kept detail and making one mask of the maps are what
+RefSel adds.
 
     python benchmarks/refsel.py [--batch 4] [--rounds 30] [--threads 1]
 """
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from models.optimisation import autocast
 from models.refsel import RefSel
-from models.refsel_inputs import encoder_input
+from models.refsel_inputs import relative_colours
 from restoration.refsel_config import read_training
 
 RECIPE = Path(__file__).parents[1] / "restoration/configs/refsel-sample.yaml"
@@ -37,7 +38,7 @@ def main(
     model = RefSel(config).eval().to(memory_format=torch.channels_last)
     side = config.working_size or 512
     first, reference = torch.rand(2, batch, 3, side, side).unbind()
-    prepared = encoder_input(torch.cat([first, reference]), config.fold)
+    prepared = relative_colours([first, reference])
 
     def bare() -> Tensor:
         return model.maps(prepared)[0]
@@ -49,7 +50,7 @@ def main(
         times = _in_turns([bare, whole], rounds)
     alone, forward = (1000 * statistics.median(of_kind) / batch for of_kind in times)
     typer.echo(f"{side} px, batches of {batch}, {threads} thread(s), {rounds} passes of each kind")
-    typer.echo(f"U-Net alone    {alone:7.1f} ms a pair")
+    typer.echo(f"network alone  {alone:7.1f} ms a pair")
     typer.echo(f"RefSel.forward {forward:7.1f} ms a pair")
     typer.echo(f"ratio          {forward / alone:7.2f}")
 

@@ -25,11 +25,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.encoder_weights import EncoderWeights, load_encoder_weights
-from models.refsel_inputs import RELIEF_CHANNELS, encoder_input
+from models.refsel_inputs import RELIEF_CHANNELS, Stem, relative_colours
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 STRIDE = 32
 
@@ -75,7 +75,7 @@ class RefSelConfig:
     `working_size` is the side in pixels to which inputs are resized (None: their own size); logits
     are brought back, so one model serves any input size. The U-Net runs on squares of `fold` x `fold`
     pixels, each folded into channels: it sees every pixel at the cost of an image that is `fold`
-    times smaller (docs/refsel.md).
+    times smaller, and its maps are unfolded again (docs/refsel.md).
     """
 
     encoder: str = "tu-resnet10t"
@@ -110,12 +110,12 @@ class RefSelConfig:
 
 @dataclass(frozen=True)
 class Judgement:
-    """All that RefSel says of a batch; the side of the small grid is the working side over `fold`."""
+    """All that RefSel says of a batch; h and w are the working size."""
 
     logits: Tensor
     """float[B, 2, H, W], of the classes conflict (or outside the face) and consistent."""
     region: Tensor
-    """float[B, 1, h, w], logits of the reference's face region, on the small grid."""
+    """float[B, 1, h, w], logits of the reference's face region."""
     detail: Tensor
     """float[B], `detail_target` of the share of detail that the first image keeps, estimated."""
 
@@ -147,13 +147,14 @@ class RefSel(nn.Module):
         super().__init__()
         self.config = config
         siamese = config.comparison is Comparison.SIAMESE
-        channels = (1 if siamese else 2) * (3 * config.fold**2 + RELIEF_CHANNELS)
+        self.stem = Stem(config.fold)
+        seen = self.stem.out_channels
         try:
             self.unet = smp.Unet(
                 config.encoder,
                 encoder_weights=None,
-                in_channels=channels,
-                classes=2,
+                in_channels=seen if siamese else 2 * seen,
+                classes=2 * config.fold**2,
                 decoder_channels=config.decoder_channels,
             )
         except (KeyError, RuntimeError) as error:
@@ -162,7 +163,9 @@ class RefSel(nn.Module):
                 "name one that segmentation-models-pytorch knows, such as resnet18"
             ) from error
         widths = self.unet.encoder.out_channels[1:]
-        self.joins = nn.ModuleList(_join(width) for width in widths if siamese)
+        self.joins = nn.ModuleList(_join(width, width) for width in widths if siamese)
+        # smp's decoder sees nothing finer than the encoder's first stage, at half of the squares' grid
+        self.finest = _join(seen, config.decoder_channels[-1], 3)
         self.detail = nn.Sequential(nn.Linear(sum(widths), 64), nn.ReLU(), nn.Linear(64, 1))
         self.severe_slope = nn.Parameter(torch.tensor(_SEVERE_SLOPE))
         self.severe_at = nn.Parameter(torch.tensor(_SEVERE_AT))
@@ -216,37 +219,41 @@ class RefSel(nn.Module):
             raise ValueError(f"the sides must divide by {stride}, not {size}")
         if side is not None and size != (side, side):
             first, reference = _resized(first, side), _resized(reference, side)
-        both = encoder_input(torch.cat([first, reference]), self.config.fold)
-        maps, pooled = self.maps(both)
+        maps, pooled = self.maps(relative_colours([first, reference]))
         detail = self.detail(pooled).float().flatten()
         severe = torch.sigmoid(self.severe_slope * (detail - self.severe_at))
-        region, conflict = maps.float().chunk(2, dim=1)
-        seen = (1 - severe)[:, None, None, None] * conflict.sigmoid()
-        p = (region.sigmoid() * (1 - seen)).clamp(_MARGIN, 1 - _MARGIN)
-        half = (p.log() - (1 - p).log()) / 2
-        if half.shape[-2:] != size:
-            half = functional.interpolate(half, size=size, mode="bilinear", align_corners=False)
-        return Judgement(torch.cat([-half, half], dim=1), region, detail)
+        maps = maps.float()
+        inside, conflict = maps.sigmoid().chunk(2, dim=1)
+        p = inside * (1 - (1 - severe)[:, None, None, None] * conflict)
+        p = p.clamp(_MARGIN, 1 - _MARGIN)
+        margin = (p / (1 - p)).log()
+        if margin.shape[-2:] != size:
+            margin = functional.interpolate(margin, size=size, mode="bilinear", align_corners=False)
+        return Judgement(
+            margin * margin.new_tensor([-0.5, 0.5])[:, None, None], maps[:, :1], detail
+        )
 
     def maps(self, both: Tensor) -> tuple[Tensor, Tensor]:
-        """The two maps [B, 2, h, w], and the mean features [B, C] of the first images' every scale.
+        """The two maps [B, 2, H, W], and the mean features [B, C] of the first images' every scale.
 
         Args:
-            both: what the encoder sees of the first images, then of the references, [2 B, C, h, w].
+            both: relative colours of the first images, then of the references, [2 B, 3, H, W].
         """
+        both = self.stem(both)
         siamese = self.config.comparison is Comparison.SIAMESE
+        images = _both_and_difference(both)
         given = both if siamese else torch.cat(both.chunk(2), dim=1)
         features = self.unet.encoder(given)[1:]
         firsts, joined = features, features
         if siamese:
-            pairs = [scale.chunk(2) for scale in features]
-            firsts = [first for first, _ in pairs]
+            firsts = [scale.chunk(2)[0] for scale in features]
             joined = [
-                join(torch.cat([first, reference, (first - reference).abs()], dim=1))
-                for join, (first, reference) in zip(self.joins, pairs, strict=True)
+                join(_both_and_difference(scale))
+                for join, scale in zip(self.joins, features, strict=True)
             ]
         # The decoder takes of the first entry its size alone.
-        maps: Tensor = self.unet.segmentation_head(self.unet.decoder([given, *joined]))
+        decoded = self.unet.decoder([given, *joined]) + self.finest(images)
+        maps = functional.pixel_shuffle(self.unet.segmentation_head(decoded), self.config.fold)
         return maps, torch.cat([first.mean(dim=(-2, -1)) for first in firsts], dim=1)
 
     def probability(self, first: Tensor, reference: Tensor) -> Tensor:
@@ -307,10 +314,18 @@ def _resized(image: Tensor, side: int) -> Tensor:
     )
 
 
-def _join(width: int) -> nn.Sequential:
+def _both_and_difference(both: Tensor) -> Tensor:
+    """[2 B, C, h, w] of the first images, then of the references, as [B, 3 C, h, w]."""
+    first, reference = both.chunk(2)
+    return torch.cat([first, reference, (first - reference).abs()], dim=1)
+
+
+def _join(width: int, out: int, side: int = 1) -> nn.Sequential:
     """Both images' features and their difference, 3 * `width` channels, to what the decoder takes."""
     return nn.Sequential(
-        nn.Conv2d(3 * width, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
+        nn.Conv2d(3 * width, out, side, padding=side // 2, bias=False),
+        nn.BatchNorm2d(out),
+        nn.ReLU(inplace=True),
     )
 
 

@@ -24,8 +24,10 @@ class RefSelTraining:
 
     A step is one update of the weights from `batch_size * accumulate` examples a process. `model`
     is used only where no bootstrap weights are given. What conflicts is learned from clear images
-    first: the share of undegraded inputs falls from 1 to 0 in the first `clean_steps`. `minutes` is no
-    setting: the length is fixed in steps, so that a run can be repeated.
+    first: the share of undegraded inputs falls from 1 to 0 in the first `clean_steps`. With `variants`
+    each triplet is degraded in so many ways, which are kept in memory up to `kept_gigabytes`; 0 draws
+    another degradation every time. `minutes` is no setting: the length is fixed in steps, so that a
+    run can be repeated.
     """
 
     seed: Annotated[int, Field(ge=0)] = 0
@@ -43,6 +45,8 @@ class RefSelTraining:
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
     degradation: str = "paper"
     clean_steps: Annotated[int, Field(ge=0)] = 0
+    variants: Annotated[int, Field(ge=0)] = 0
+    kept_gigabytes: NonNegative = 4.0
     validate_every: Count = 250
     checkpoint_every: Count = 50
     pictures: Annotated[int, Field(ge=0)] = 4

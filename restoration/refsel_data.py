@@ -20,6 +20,7 @@ from dataset_engine.shards.augmentation import (
     shrink,
 )
 from dataset_engine.shards.reader import RefSelSample
+from dataset_engine.shards.stream import example_seed
 from models.inference import stack_images
 
 
@@ -32,14 +33,20 @@ class Samples(Protocol):
 
 
 @dataclass(frozen=True)
-class Example:
-    """A degraded triplet; `pair.first` is I_LQ and `pair.mask` has the severe rule applied."""
+class Degraded:
+    """What a step needs: `pair.first` is I_LQ, and `pair.mask` has the severe rule applied."""
+
+    pair: TrainingPair
+    detail_kept: float
+
+
+@dataclass(frozen=True)
+class Example(Degraded):
+    """A degraded triplet, and what is told of it."""
 
     key: str
     scenarios: tuple[Scenario, ...]
     gt: NDArray[np.uint8]
-    pair: TrainingPair
-    detail_kept: float
     severe: bool
 
 
@@ -73,10 +80,10 @@ def make_example(
 
     Args:
         sample: the triplet.
-        seed: of the degradation and the augmentation.
+        seed: of the degradation and of what is mixed in.
         degradation: what to draw from, and the threshold of "severe".
-        augmentation: None for measuring.
-        side: to shrink to before the augmentation; None keeps the triplet's own size.
+        augmentation: mixes the images before they are degraded; None for measuring.
+        side: to shrink to; None keeps the triplet's own size.
         clean: leave the ground truth as it is; it keeps all of its detail.
     """
     pair = TrainingPair(sample.gt, sample.reference, sample.mask, sample.ref_region)
@@ -91,13 +98,16 @@ def make_example(
     pair = replace(pair, first=lq, mask=pair.region if severe else pair.mask)
     if side is not None:
         pair = shrink(pair, side)
-    if augmentation is not None:
-        pair = augmentation.move_and_light(pair, seed)
-    return Example(sample.key, scenarios(sample.conflicts), gt, pair, kept, severe)
+    return Example(pair, kept, sample.key, scenarios(sample.conflicts), gt, severe)
 
 
 class ExampleMaker:
-    """`make_example` for training, callable from several threads."""
+    """`make_example` for training, moved and relit; callable from several threads.
+
+    Degrading a face takes about as long as a step on it. With `variants` a triplet is degraded in that
+    many ways and no more, which are kept in memory, up to `kept_bytes`. What does not fit is made
+    again, so that the examples do not depend on what is kept.
+    """
 
     def __init__(
         self,
@@ -105,16 +115,42 @@ class ExampleMaker:
         degradation: DegradationSettings,
         augmentation: AugmentationSettings,
         side: int | None,
+        *,
+        seed: int = 0,
+        variants: int = 0,
+        kept_bytes: int = 0,
     ) -> None:
         self._samples, self._degradation = samples, degradation
         self._augmentation, self._side = PairAugmentation(augmentation), side
+        self._seed, self._variants = seed, variants
+        self._kept: dict[tuple[int, int], Degraded] = {}
+        self._room = kept_bytes if variants else 0
 
-    def __call__(self, index: int, seed: int, clean_share: float = 0.0) -> Example:
-        """The example that `seed` makes of triplet `index`; with `clean_share` it is not degraded."""
+    def __call__(self, index: int, epoch: int, clean_share: float = 0.0) -> Degraded:
+        """Triplet `index` as it is in `epoch`; with `clean_share` it is not degraded."""
+        seed = example_seed(self._seed, epoch, index)
+        variant = epoch % self._variants if self._variants else epoch
         clean = bool(np.random.default_rng([seed, 2]).random() < clean_share)
+        example = (
+            self._make(index, variant, clean=True) if clean else self._degraded(index, variant)
+        )
+        return Degraded(self._augmentation.move_and_light(example.pair, seed), example.detail_kept)
+
+    def _degraded(self, index: int, variant: int) -> Degraded:
+        kept = self._kept.get((index, variant))
+        if kept is None:
+            made = self._make(index, variant, clean=False)
+            kept = Degraded(made.pair, made.detail_kept)
+            size = sum(array.nbytes for array in vars(made.pair).values())
+            if size <= self._room:
+                self._room -= size
+                self._kept[index, variant] = kept
+        return kept
+
+    def _make(self, index: int, variant: int, *, clean: bool) -> Example:
         return make_example(
             self._samples[index],
-            seed,
+            example_seed(self._seed, variant, index),
             self._degradation,
             self._augmentation,
             self._side,
@@ -122,7 +158,7 @@ class ExampleMaker:
         )
 
 
-def stack_examples(examples: Sequence[Example], device: torch.device) -> Batch:
+def stack_examples(examples: Sequence[Degraded], device: torch.device) -> Batch:
     """Tensors of several examples of one size, on `device`."""
     pairs = [example.pair for example in examples]
     return Batch(

@@ -22,6 +22,7 @@ from restoration.refsel_answers import answers
 from restoration.refsel_data import Example, Samples, make_example
 
 BINS = 200
+ABOUT = 0.005  # differences of conflict IoU that are chance
 THRESHOLDS = (np.arange(1, BINS) / BINS).astype(np.float64)
 
 
@@ -46,7 +47,7 @@ class Row:
 class Evaluation:
     """A row for each scenario that has pairs, their mean, and the severe inputs by themselves.
 
-    `best_threshold` is the one with the highest conflict IoU over all pairs; calibrate with it on
+    `best_threshold` has about the highest conflict IoU over all pairs; calibrate with it on
     the validation split only.
     """
 
@@ -126,11 +127,21 @@ def _has_scenario(scenario: Scenario, example: Example) -> bool:
 
 
 def _best_threshold(histogram: NDArray[np.int64]) -> float:
-    """The threshold with the highest conflict IoU, from counts of p by class (0 conflict)."""
+    """The most accurate threshold of those with about the best conflict IoU.
+
+    Around its best that IoU is flat, and where exactly it is highest is chance.
+
+    Args:
+        histogram: counts of p, int64[2, BINS], by class (0 conflict).
+    """
     dropped = np.cumsum(histogram, axis=1)[:, :-1]
     union = histogram[0].sum() + dropped[1]
     iou = dropped[0] / np.maximum(union, 1)
-    return float(THRESHOLDS[int(iou.argmax())]) if iou.any() else 0.5
+    if not iou.any():
+        return 0.5
+    right = dropped[0] - dropped[1]  # and all of class 1, whatever the threshold
+    about_best = iou >= iou.max() - ABOUT
+    return float(THRESHOLDS[int(np.where(about_best, right, -np.inf).argmax())])
 
 
 def scenario_table(evaluation: Evaluation, title: str) -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -35,7 +36,6 @@ class RefSelRun:
     note: str
 
 
-@core_left_to_data()
 def run_refsel(
     shards: Path,
     folder: Path,
@@ -60,15 +60,18 @@ def run_refsel(
     train, validation, test = (
         RefSelShards(shards, split) for split in ("train", "validation", "test")
     )
-    report = train_refsel(
-        train,
-        validation,
-        folder,
-        training,
-        bootstrap=bootstrap,
-        data_version=f"RefSel-HQ {train.version}",
-        progress=lambda done: progress(done, training.steps),
-    )
+    with ExitStack() as threads:
+        if not training.variants:  # else examples are in memory soon, and cost little
+            threads.enter_context(core_left_to_data())
+        report = train_refsel(
+            train,
+            validation,
+            folder,
+            training,
+            bootstrap=bootstrap,
+            data_version=f"RefSel-HQ {train.version}",
+            progress=lambda done: progress(done, training.steps),
+        )
     model = RefSel.from_pretrained(report.best)
     evaluation = evaluate(
         model,

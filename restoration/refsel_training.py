@@ -18,14 +18,14 @@ from torch.optim.swa_utils import AveragedModel
 
 from dataset_engine.degradation import DegradationSettings, preset
 from dataset_engine.shards.prefetch import prefetch
-from dataset_engine.shards.stream import example_at, example_seed
+from dataset_engine.shards.stream import example_at
 from models.checkpoint import read_state, write_state
 from models.losses import selection_loss
 from models.optimisation import averaged, bf16_supported, learning_rate_at
 from models.refsel import FirstInput, Judgement, RefSel, detail_target
 from restoration.refsel_board import Board, draw_first
 from restoration.refsel_config import RefSelTraining
-from restoration.refsel_data import Batch, Example, ExampleMaker, Samples, stack_examples
+from restoration.refsel_data import Batch, Degraded, ExampleMaker, Samples, stack_examples
 from restoration.refsel_evaluation import Evaluation, evaluate
 
 STATE_NAME = "training.pt"
@@ -97,7 +97,15 @@ def train_refsel(
     start = len(kept.losses)
     progress(start)
     board = Board(folder / BOARD_NAME, start)
-    maker = ExampleMaker(train, degradation, settings.augmentation, raw.config.working_size)
+    maker = ExampleMaker(
+        train,
+        degradation,
+        settings.augmentation,
+        raw.config.working_size,
+        seed=settings.seed,
+        variants=settings.variants,
+        kept_bytes=round(settings.kept_gigabytes * 1e9),
+    )
     batches = _batches(maker, len(train), settings, start, accelerator)
 
     for step in range(start, settings.steps):
@@ -253,12 +261,12 @@ def _batches(
 
     a_step = size * world * settings.accumulate
 
-    def load(position: int) -> Example:
+    def load(position: int) -> Degraded:
         epoch, index = example_at(position, count, settings.seed)
         clean = 1 - position / (a_step * settings.clean_steps) if settings.clean_steps else 0.0
-        return maker(index, example_seed(settings.seed, epoch, index), clean)
+        return maker(index, epoch, clean)
 
-    gathered: list[Example] = []
+    gathered: list[Degraded] = []
     for example in prefetch(load, positions, workers=settings.workers, ahead=2 * size):
         gathered.append(example)
         if len(gathered) == size:
@@ -297,7 +305,7 @@ def _identify_run(
 ) -> str:
     """What has to be equal for a kept state to be gone on with, as JSON."""
     described = dataclasses.asdict(settings)
-    for unimportant in ("checkpoint_every", "workers", "pictures"):
+    for unimportant in ("checkpoint_every", "workers", "pictures", "kept_gigabytes"):
         del described[unimportant]
     # the end of the path alone: a home may be moved between a stop and the next start
     origin = bootstrap.parts[-2:] if bootstrap else ()

@@ -23,6 +23,8 @@ Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 Transform = NDArray[np.float64]
 
+_LEVELS = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, axis=2)
+
 
 @dataclass(frozen=True)
 class TrainingPair:
@@ -65,11 +67,11 @@ class PairAugmentation:
         self._own = threading.local()
 
     def _relit(self, image: Image, seed: int) -> Image:
-        """Another brightness, contrast, gamma and cast."""
+        """Another brightness, contrast, gamma and cast: a table of 256 levels for each colour."""
         if not hasattr(self._own, "light"):
             self._own.light = albumentations.Compose(_photometric(self.settings.photometric))
         self._own.light.set_random_seed(seed)
-        return np.asarray(self._own.light(image=image)["image"], np.uint8)
+        return np.asarray(cv2.LUT(image, self._own.light(image=_LEVELS)["image"]), np.uint8)
 
     def mix(self, pair: TrainingPair, seed: int) -> TrainingPair:
         """Make an example without, or with fewer, conflicts out of one, before any degradation."""
@@ -87,14 +89,12 @@ class PairAugmentation:
         rng = np.random.default_rng([seed, 1])
         height, width = pair.mask.shape
         size = (width, height)
-        flip = np.diag([1.0, 1.0, 1.0])
-        if rng.random() < s.flip:
-            flip = np.array([[-1.0, 0.0, width - 1.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+        flip = _mirror(width) if rng.random() < s.flip else np.eye(3)
         shared = _affine(rng, size, s.shared_shift, s.shared_scale, s.shared_turn) @ flip
         of_first, of_reference = (
             _affine(rng, size, s.own_shift, s.own_scale, s.own_turn) @ shared for _ in range(2)
         )
-        # One warp for both masks, which lie on the same pixels.
+        # One for both masks, which lie on the same pixels.
         both = pair.mask.astype(np.uint8) + 2 * pair.region.astype(np.uint8)
         moved = _warp(both, of_reference, cv2.INTER_NEAREST)
         seeds = [int(value) for value in rng.integers(2**31, size=2)]
@@ -157,6 +157,10 @@ def shrink(pair: TrainingPair, side: int) -> TrainingPair:
     )
 
 
+def _mirror(width: int) -> Transform:
+    return np.array([[-1.0, 0.0, width - 1.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+
+
 def _affine(
     rng: np.random.Generator, size: tuple[int, int], shift: float, scale: float, turn: float
 ) -> Transform:
@@ -173,6 +177,10 @@ def _affine(
 
 def _warp(image: Image, transform: Transform, interpolation: int) -> Image:
     height, width = image.shape[:2]
+    if np.array_equal(transform, np.eye(3)):
+        return image
+    if np.array_equal(transform, _mirror(width)):
+        return np.ascontiguousarray(image[:, ::-1])
     warped = cv2.warpAffine(
         image,
         transform[:2],

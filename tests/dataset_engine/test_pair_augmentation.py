@@ -72,6 +72,23 @@ def test_without_any_change_an_example_stays_as_it_is():
         assert np.array_equal(getattr(same, name), getattr(pair, name))
 
 
+def test_a_mirrored_example_is_moved_in_no_other_way():
+    mirrored = PairAugmentation(replace(STILL, flip=1.0)).move_and_light(_pair(), 0)
+    for name in ("first", "reference", "mask", "region"):
+        assert np.array_equal(getattr(mirrored, name), getattr(_pair(), name)[:, ::-1])
+
+
+def test_another_light_keeps_the_order_of_each_colours_levels():
+    levels = np.arange(256, dtype=np.uint8)[None, :, None].repeat(3, axis=2)
+    nothing = np.zeros((1, 256), np.bool_)
+    relit = PairAugmentation(replace(STILL, photometric=1.0)).move_and_light(
+        TrainingPair(levels, levels, nothing, nothing), 3
+    )
+    for image in (relit.first, relit.reference):
+        assert (np.diff(image.astype(int), axis=1) >= 0).all()
+        assert not np.array_equal(image, levels)
+
+
 def test_a_reference_compared_with_itself_has_no_conflict():
     mixed = PairAugmentation(replace(STILL, same_share=1.0)).mix(_pair(), 0)
     assert np.array_equal(mixed.first, mixed.reference)

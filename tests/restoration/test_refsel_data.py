@@ -15,6 +15,18 @@ from restoration.refsel_data import ExampleMaker, make_example
 PAPER = preset("paper")
 NEVER_SEVERE = replace(PAPER, severe_threshold=0.0)
 ALWAYS_SEVERE = replace(PAPER, severe_threshold=1.0)
+UNMIXED = AugmentationSettings(same_share=0, transplant_share=0)
+
+
+class _One:
+    def __init__(self, sample: RefSelSample) -> None:
+        self._sample = sample
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> RefSelSample:
+        return self._sample
 
 
 @pytest.fixture(scope="module")
@@ -70,14 +82,7 @@ def test_a_clean_example_keeps_all_detail_and_is_never_severe(sample):
 
 
 def test_the_share_of_clean_examples_is_the_one_asked_for(sample):
-    class One:
-        def __len__(self) -> int:
-            return 1
-
-        def __getitem__(self, index: int) -> RefSelSample:
-            return sample
-
-    maker = ExampleMaker(One(), PAPER, AugmentationSettings(), side=64)
+    maker = ExampleMaker(_One(sample), PAPER, AugmentationSettings(), side=64)
     made = [
         [maker(0, seed, share).detail_kept == 1.0 for seed in range(12)] for share in (0, 0.5, 1)
     ]
@@ -85,6 +90,36 @@ def test_the_share_of_clean_examples_is_the_one_asked_for(sample):
     assert any(made[1])
     assert not all(made[1])
     assert all(made[2])
+
+
+def test_a_triplet_has_as_many_degradations_as_variants_and_each_is_relit_anew(sample):
+    makers = [
+        ExampleMaker(_One(sample), PAPER, UNMIXED, side=64, variants=2, kept_bytes=kept)
+        for kept in (0, 10**9)
+    ]
+    for _ in range(2):  # the second time they are taken from memory
+        made, kept = ([maker(0, epoch) for epoch in range(4)] for maker in makers)
+        for one, other in zip(made, kept, strict=True):
+            assert np.array_equal(one.pair.first, other.pair.first)
+            assert np.array_equal(one.pair.mask, other.pair.mask)
+    assert kept[0].detail_kept == kept[2].detail_kept != kept[1].detail_kept
+    assert not np.array_equal(kept[0].pair.first, kept[2].pair.first)
+
+
+def test_no_more_is_kept_in_memory_than_fits(sample):
+    class Counted(_One):
+        reads = 0
+
+        def __getitem__(self, index: int) -> RefSelSample:
+            self.reads += 1
+            return super().__getitem__(index)
+
+    one = 2 * 64 * 64 * (3 + 1)
+    counted = Counted(sample)
+    maker = ExampleMaker(counted, PAPER, UNMIXED, side=64, variants=3, kept_bytes=2 * one)
+    for epoch in range(9):
+        maker(0, epoch)
+    assert counted.reads == 2 + 3
 
 
 def test_a_severe_example_stays_whole_under_augmentation(sample):

@@ -12,7 +12,7 @@ from dataset_engine.degradation import preset
 from dataset_engine.shards.reader import RefSelSample
 from dataset_engine.taxonomy import Conflict
 from models.refsel import CONFLICT, CONSISTENT, RefSel, RefSelConfig
-from restoration.refsel_evaluation import evaluate, judge, scenario_table
+from restoration.refsel_evaluation import BINS, _best_threshold, evaluate, judge, scenario_table
 
 CONFLICTS = ((Conflict.MOUTH,), (Conflict.MOUTH, Conflict.BEARD), ())
 
@@ -77,6 +77,17 @@ def test_each_scenario_has_its_row_and_all_ones_beside_it(evaluation):
 def test_the_threshold_that_suits_conflicts_best_is_found(evaluation):
     # p is .05 where it is red and .73 elsewhere: anything between is perfect.
     assert 0.04 < evaluation.best_threshold < 0.75
+
+
+def test_of_thresholds_about_as_good_for_conflicts_the_most_accurate_is_taken():
+    counts = np.zeros((2, BINS), np.int64)
+    counts[0, [10, 150]] = 900, 100  # conflict
+    counts[1, [100, 190]] = 105, 2000
+    # above .75: IoU 1000 / 1105, 105 wrong; below .5: 900 / 1000, 100 wrong
+    assert 0.05 < _best_threshold(counts) < 0.51
+    counts[1, 100] = 50
+    assert _best_threshold(counts) > 0.75
+    assert _best_threshold(np.zeros((2, BINS), np.int64)) == 0.5
 
 
 def test_severe_inputs_are_counted_as_whole_faces(model):
