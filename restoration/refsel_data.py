@@ -140,8 +140,10 @@ class ExampleMaker:
         kept = self._kept.get((index, variant))
         if kept is None:
             made = self._make(index, variant, clean=False)
-            kept = Degraded(made.pair, made.detail_kept)
+            kept = Degraded(made.pair, made.detail_kept)  # without the ground truth at full size
             size = sum(array.nbytes for array in vars(made.pair).values())
+            # The first are kept and not, as by lru_cache, the last: as each comes once an epoch, the
+            # oldest would be dropped just before its turn.
             if size <= self._room:
                 self._room -= size
                 self._kept[index, variant] = kept

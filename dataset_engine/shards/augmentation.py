@@ -67,7 +67,7 @@ class PairAugmentation:
         self._own = threading.local()
 
     def _relit(self, image: Image, seed: int) -> Image:
-        """Another brightness, contrast, gamma and cast: a table of 256 levels for each colour."""
+        """Another brightness, contrast, gamma and cast, by a table: no pixel's place counts."""
         if not hasattr(self._own, "light"):
             self._own.light = albumentations.Compose(_photometric(self.settings.photometric))
         self._own.light.set_random_seed(seed)
@@ -177,6 +177,7 @@ def _affine(
 
 def _warp(image: Image, transform: Transform, interpolation: int) -> Image:
     height, width = image.shape[:2]
+    # A warp that moves nothing takes as long as any other.
     if np.array_equal(transform, np.eye(3)):
         return image
     if np.array_equal(transform, _mirror(width)):

@@ -21,9 +21,9 @@ def _seen(image: torch.Tensor, fold: int) -> torch.Tensor:
 
 
 def _relief(image: torch.Tensor, fold: int) -> tuple[float, float]:
-    """Means of the finer and of the coarser band, away from the border."""
-    inner = _seen(image, fold)[..., 2:-2, 2:-2]
-    return float(inner[:, FINE].mean()), float(inner[:, COARSE].mean())
+    """Means of the finer and of the coarser band."""
+    seen = _seen(image, fold)
+    return float(seen[:, FINE].mean()), float(seen[:, COARSE].mean())
 
 
 def test_colours_are_relative_to_the_middle_of_the_face():
@@ -50,7 +50,7 @@ def test_squares_become_channels_with_the_relief_behind_them(fold):
 def test_relief_grows_with_fine_contrast_and_is_none_on_a_plain_image(fold):
     plain, faint, strong = (_relief(_noise(contrast), fold) for contrast in (0, 0.1, 0.2))
     assert plain == pytest.approx((0, 0), abs=1e-5)
-    assert min(faint) > 0.02
+    assert min(faint) > 0.05
     assert [a / b for a, b in zip(strong, faint, strict=True)] == pytest.approx([2, 2], rel=0.05)
 
 
