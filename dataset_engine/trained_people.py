@@ -13,6 +13,7 @@ from dataset_engine.faces.quality import perceptual_hash
 from dataset_engine.ingest_files import images_below
 from dataset_engine.progress import Advance
 from dataset_engine.same_picture import NEAR_DUPLICATE_BITS
+from dataset_engine.shards.index import has_versions
 from dataset_engine.shards.reader import RefSelShards
 from dataset_engine.taxonomy import Split
 
@@ -57,17 +58,12 @@ def trained_people(source: Path, progress: Advance | None = None) -> TrainedPeop
     if not source.is_dir():
         raise NotADirectoryError(f"{source} is no folder: give the shards or faces of the training")
     names, hashes = set(), []
-    for name, image in _of_shards(source) if has_shards(source) else _of_folders(source):
+    for name, image in _of_shards(source) if has_versions(source) else _of_folders(source):
         names.add(name)
         hashes.append(perceptual_hash(image))
         if progress is not None:
             progress(len(hashes), None)
     return TrainedPeople(names, hashes)
-
-
-def has_shards(source: Path) -> bool:
-    """Whether a folder is an export of RefSel-HQ, or a version of one."""
-    return (source / "latest").exists() or (source / "index.json").exists()
 
 
 def _of_shards(source: Path) -> Iterator[tuple[str, NDArray[np.uint8]]]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dataset_engine.shards import RefSelShards
-from dataset_engine.shards.index import INDEX
+from dataset_engine.shards.index import has_versions
 from restoration.refstar_config import FaceData
 from restoration.refstar_data import FacePairs, ShardPairs
 from restoration.refstar_folders import (
@@ -39,10 +39,10 @@ def open_faces(location: Path, data: FaceData, seed: int) -> Faces:
     left = SetAsideFiles()
     if not location.is_dir():
         raise ValueError(f"{location} is no folder; give RefSel-HQ shards or identity folders")
-    shards = _shards(location)
-    if shards is not None:
-        train, validation, version = shards
-        faces = Faces(ShardPairs(train), ShardPairs(validation), f"RefSel-HQ {version}", left)
+    if has_versions(location):
+        train, validation = (RefSelShards(location, split) for split in ("train", "validation"))
+        version = f"RefSel-HQ {train.version}"
+        faces = Faces(ShardPairs(train), ShardPairs(validation), version, left)
     else:
         learnt, held = split_identities(find_identities(location, left), data.validation, seed)
         faces = Faces(
@@ -58,10 +58,3 @@ def open_faces(location: Path, data: FaceData, seed: int) -> Faces:
             "folders of 512x512 images, two of each of two identities at least"
         )
     return faces
-
-
-def _shards(location: Path) -> tuple[RefSelShards, RefSelShards, str] | None:
-    if not (location / INDEX).is_file() and not any(location.glob(f"v*/{INDEX}")):
-        return None
-    train, validation = (RefSelShards(location, split) for split in ("train", "validation"))
-    return train, validation, train.version

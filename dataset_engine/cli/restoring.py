@@ -145,12 +145,13 @@ def make_test_set(
     from dataset_engine.faces.analyser import MediapipeAnalyser
     from dataset_engine.faces.prepare import PrepareSettings
     from dataset_engine.shard_test_set import build_shard_test_set
+    from dataset_engine.shards.index import has_versions
     from dataset_engine.sources.detection import detect
     from dataset_engine.sources.form import Form
     from dataset_engine.testing_sets import build_celeb_ref_test, build_real_set
-    from dataset_engine.trained_people import has_shards, trained_people
+    from dataset_engine.trained_people import trained_people
 
-    shards = has_shards(source)
+    shards = has_versions(source)
     form = None if shards else detect(source)
     if not shards and form not in (Form.CELEBA, Form.INPUTS):
         raise ValueError(

@@ -316,6 +316,12 @@ def versions(out: Path) -> list[str]:
     return sorted(found, key=lambda name: int(name[1:]))
 
 
+def has_versions(location: Path) -> bool:
+    """Whether a folder is an export, or a version of one; `find_version` says what it lacks."""
+    marked = (location / INDEX).is_file() or (location / LATEST).is_file()
+    return marked or bool(versions(location))
+
+
 def find_version(location: Path) -> Path:
     """The version's folder for ``location``: OUT (its latest) or OUT/vNNN.
 

@@ -9,34 +9,14 @@ from typing import Final
 import cv2
 import numpy as np
 
-from dataset_engine.shards.images import Image, Mask, decode_mask, decode_rgb
+from dataset_engine.pictures import over
+from dataset_engine.shards.images import Image, decode_mask, decode_rgb
 from dataset_engine.shards.plan import Planned
+
+__all__ = ["draw_examples", "over", "write_picture"]
 
 _TILE: Final = 320
 _GAP: Final = 8
-_GREEN: Final = (60, 200, 100)
-_RED: Final = (230, 60, 60)
-
-
-def overlay(reference: Image, mask: Mask, region: Mask) -> Image:
-    """The reference with M in green, the rest of the face region in red and everything else dark.
-
-    Args:
-        reference: uint8 RGB [H, W, 3].
-        mask: M, bool [H, W].
-        region: the face region, bool [H, W].
-
-    Returns:
-        uint8 RGB [H, W, 3].
-    """
-    image = reference.astype(np.float32)
-    image[~(mask | region)] *= 0.35
-    for where, colour in ((mask, _GREEN), (region & ~mask, _RED)):
-        image[where] = 0.62 * image[where] + 0.38 * np.asarray(colour, np.float32)
-    drawn = image.astype(np.uint8)
-    edges, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(drawn, edges, -1, (255, 255, 255), 1, cv2.LINE_AA)
-    return drawn
 
 
 def draw_examples(examples: Iterable[Planned]) -> Image | None:
@@ -59,7 +39,7 @@ def _tiles(members: Mapping[str, bytes]) -> tuple[Image, Image, Image]:
     reference = decode_rgb(members["ref.jpg"])
     mask = decode_mask(members["mask.png"])
     region = decode_mask(members["ref.region.png"])
-    return decode_rgb(members["gt.jpg"]), reference, overlay(reference, mask, region)
+    return decode_rgb(members["gt.jpg"]), reference, over(reference, mask, region)
 
 
 def write_picture(path: Path, picture: Image) -> None:

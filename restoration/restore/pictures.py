@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dataset_engine.shards.pictures import overlay
+from dataset_engine.shards.pictures import over
 
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -19,8 +19,8 @@ def under_mask(reference: Image, mask: Mask) -> Image:
 
 
 def shown_mask(reference: Image, mask: Mask) -> Image:
-    """The reference with what is selected in green and the rest in the dark, uint8 RGB [S, S, 3]."""
-    return overlay(reference, mask, mask)
+    """The reference, what is selected tinted green and the rest dimmed, uint8 RGB [S, S, 3]."""
+    return over(reference, mask, mask)
 
 
 def before_after(degraded: Image, reference: Image, mask: Mask, restored: Image) -> Image:

@@ -22,6 +22,7 @@ from dataset_engine.shards import (
     write_version,
 )
 from dataset_engine.shards import reader as reader_module
+from dataset_engine.shards.index import has_versions
 from dataset_engine.taxonomy import Conflict, Split
 
 
@@ -80,6 +81,16 @@ def test_the_location_is_the_folder_or_one_of_its_versions(made, out, one_triple
         RefSelShards(out, "train")
     with pytest.raises(ValueError, match="dev"):
         RefSelShards(out / "v001", "dev")
+
+
+def test_an_export_is_known_by_its_versions_where_the_pointer_is_lost(out, tmp_path):
+    assert has_versions(out)
+    assert has_versions(out / "v001")
+    (out / "latest").unlink()
+    assert has_versions(out)
+    assert not has_versions(tmp_path)
+    (tmp_path / "vera").mkdir()
+    assert not has_versions(tmp_path)
 
 
 def test_a_split_without_samples_is_empty(one_triplet, tmp_path):
