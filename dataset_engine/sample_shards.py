@@ -38,7 +38,7 @@ class SampleSize:
     test identities `per_scenario` pairs are taken for each of the paper's scenarios, no pair twice.
     """
 
-    train: int = 300
+    train: int = 600
     validation: int = 20
     test: int = 60
     shots: int = 5
@@ -185,7 +185,7 @@ def _render(
     hashes = {index: perceptual_hash(photograph.image) for index, photograph in taken.items()}
     found = []
     for gt, ref in pairs:
-        exact = compare(person, drawn[gt], drawn[ref])
+        exact = compare(person, drawn[gt], drawn[ref], taken[ref])
         files = _files(folder, gt, ref)
         files["mask.png"].write_bytes(encode_mask_png(exact.mask))
         found.append(

@@ -123,6 +123,9 @@ def mouth_area(
     """Lips and mouth opening at canonical (x, y), with a brush's margin in px."""
     bone = identity.bone
     half = float(mouth_corners(bone, expression)[1, 0]) - 256 + margin
-    t = np.clip((x - 256) / half, -1, 1)
-    top, _, _, low = lip_lines(bone, expression, np.asarray(t, np.float32))
-    return np.asarray((np.abs(x - 256) < half) & (y > top - margin) & (y < low + margin))
+    # a twentieth of the pixels, and the lines are dear
+    area = (np.abs(x - 256) < half) & (y > bone.mouth_y - ABOVE) & (y < bone.mouth_y + BELOW)
+    x, y = x[area], y[area]
+    top, _, _, low = lip_lines(bone, expression, np.asarray((x - 256) / half, np.float32))
+    area[area] = (y > top - margin) & (y < low + margin)
+    return np.asarray(area)

@@ -19,7 +19,7 @@ from dataset_engine.sample.geometry import Geometry
 from dataset_engine.sample.glasses import draw_glasses, glasses_area
 from dataset_engine.sample.identity import BeardStyle, Identity
 from dataset_engine.sample.mouth import mouth_area
-from dataset_engine.sample.render import Person, face_region
+from dataset_engine.sample.render import Person, Photograph, face_region
 from dataset_engine.sample.shot import Shot
 from dataset_engine.sample.surface import cheek_area, lid_area, paint_area, spot_area
 from dataset_engine.sample.wrinkles import wrinkle_area
@@ -52,10 +52,10 @@ def truth(seed: int, identity: int, gt: int, ref: int) -> PairTruth:
     return compare(person, person.shot(gt), person.shot(ref))
 
 
-def compare(person: Person, gt: Shot, ref: Shot) -> PairTruth:
-    """The answer for two shots, drawn or altered, of one person."""
-    view = person.view(ref)
-    region = region_of(person, ref, view)
+def compare(person: Person, gt: Shot, ref: Shot, taken: Photograph | None = None) -> PairTruth:
+    """The answer for two shots, drawn or altered, of one person; `taken` is `shoot(person, ref)`."""
+    view = person.view(ref) if taken is None else taken.geometry
+    region = region_of(person, ref, view) if taken is None else taken.region
     areas: dict[Conflict, Mask] = {}
     for conflict, area in _areas(person, gt, ref, view).items():
         inside = _paintable(area & region)
