@@ -21,7 +21,7 @@ PACKAGES := annotator dataset_engine models restoration migrations tests benchma
 demo: install
 	$(VENV)/bin/engine --home demo/home demo demo $(DEMO)
 
-## refsel: render people, train RefSel on them (46 minutes on two cores with AMX), test it on others
+## refsel: render people, train RefSel on them (42 minutes on two cores with AMX), test it on others
 refsel: install
 	$(VENV)/bin/engine --home refsel/home sample-shards refsel/shards
 	$(MEMORY) $(VENV)/bin/engine --home refsel/home train-refsel refsel/shards --out refsel/run \

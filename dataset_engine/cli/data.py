@@ -41,7 +41,7 @@ def sample(
 def sample_shards(
     context: typer.Context,
     out: Annotated[Path, typer.Argument(help="Folder of the shards.")],
-    train: Annotated[int, typer.Option(min=1, help="People to train on.")] = 300,
+    train: Annotated[int, typer.Option(min=1, help="People to train on.")] = 600,
     validation: Annotated[int, typer.Option(min=1, help="People to choose the model by.")] = 20,
     test: Annotated[int, typer.Option(min=1, help="People to test on.")] = 60,
     shots: Annotated[int, typer.Option(min=2, help="Photographs of each.")] = 5,
