@@ -93,8 +93,9 @@ lint:
 types:
 	$(VENV)/bin/mypy
 
+# a file's tests stay together, as they share servers; one thread each, or the processes wait for each other
 unit:
-	$(VENV)/bin/pytest $(PYTEST)
+	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n logical --maxprocesses 4 --dist loadfile $(PYTEST)
 
 format:
 	$(VENV)/bin/ruff format $(PACKAGES)

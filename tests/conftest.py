@@ -26,7 +26,7 @@ from dataset_engine.store.queries import pair_by_key
 from dataset_engine.store.tables import Image, Pair
 
 ROOT = Path(__file__).resolve().parent.parent
-LEFT_OUT = pytest.StashKey[list[str]]()
+LEFT_OUT = "LEFT OUT: "
 DATABASES = ("sqlite", "postgresql")
 EVERY_DATABASE = (
     "annotator/test_review_decisions.py",
@@ -50,34 +50,30 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("database", DATABASES, indirect=True)
 
 
-def _leave_out(config: pytest.Config, variable: str, reason: str, untested: str) -> NoReturn:
+def _leave_out(variable: str, reason: str, untested: str) -> NoReturn:
     """Skip and say so at the end of the run, or fail where nothing may be left out."""
     if os.environ.get(variable) == "1":
         pytest.fail(f"{variable}=1, but {reason}", pytrace=False)
-    lines = config.stash.setdefault(LEFT_OUT, [])
-    line = f"{reason}: {untested} was not tested"
-    if line not in lines:
-        lines.append(line)
-    pytest.skip(reason)
+    pytest.skip(f"{LEFT_OUT}{reason}: {untested} was not tested")
 
 
 @pytest.fixture(scope="session")
-def leave_out(request: pytest.FixtureRequest) -> Callable[[str], NoReturn]:
+def leave_out() -> Callable[[str], NoReturn]:
     """Leave out what needs a browser."""
 
     def skip(reason: str) -> NoReturn:
-        untested = "what a person does in the browser"
-        _leave_out(request.config, "REFSTAR_REQUIRE_BROWSER", reason, untested)
+        _leave_out("REFSTAR_REQUIRE_BROWSER", reason, "what a person does in the browser")
 
     return skip
 
 
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    for line in config.stash.get(LEFT_OUT, []):
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    # of the reports, since the tests may have run in other processes
+    skipped = {str(report.longrepr) for report in terminalreporter.getreports("skipped")}
+    reasons = {text.partition(LEFT_OUT)[2].rstrip("')") for text in skipped if LEFT_OUT in text}
+    for reason in sorted(reasons):
         terminalreporter.section("TESTS WERE LEFT OUT", sep="!", red=True, bold=True)
-        terminalreporter.line(line, red=True)
+        terminalreporter.line(reason, red=True)
 
 
 @pytest.fixture(scope="session")
@@ -112,7 +108,7 @@ def label_studio(label_studio_server: LabelStudioServer) -> Iterator[LabelStudio
 
 
 @pytest.fixture(scope="session")
-def postgresql(request: pytest.FixtureRequest) -> Iterator[Any]:
+def postgresql() -> Iterator[Any]:
     """A real PostgreSQL server, started once, with a migrated database to copy."""
     spec = importlib.util.spec_from_file_location(
         "postgresql_server", ROOT / "benchmarks" / "postgresql_server.py"
@@ -125,9 +121,7 @@ def postgresql(request: pytest.FixtureRequest) -> Iterator[Any]:
     try:
         module.programs()
     except FileNotFoundError as error:
-        _leave_out(
-            request.config, "REFSTAR_REQUIRE_POSTGRES", str(error), "the store on PostgreSQL"
-        )
+        _leave_out("REFSTAR_REQUIRE_POSTGRES", str(error), "the store on PostgreSQL")
     with module.PostgresqlServer() as server:
         upgrade(server.create("migrated"))
         yield server
