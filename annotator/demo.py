@@ -32,7 +32,7 @@ OPENING_SECONDS = START_SECONDS + 2 * SERVICE_SECONDS
 
 @dataclass(frozen=True)
 class DemoSize:
-    """How much the demo does: by default what two cores manage in a quarter of an hour."""
+    """How much the demo does: by default what two cores manage in about a quarter of an hour."""
 
     identities: int = 40
     shots: int = 4

@@ -60,8 +60,10 @@ def run_refsel(
     train, validation, test = (
         RefSelShards(shards, split) for split in ("train", "validation", "test")
     )
+    config = training.model if bootstrap is None else RefSel.from_pretrained(bootstrap).config
     with ExitStack() as threads:
-        if not training.variants:  # else examples are in memory soon, and cost little
+        # Else a step takes far longer than making its examples, or these are in memory soon.
+        if config.fold > 1 and not training.variants:
             threads.enter_context(core_left_to_data())
         report = train_refsel(
             train,
