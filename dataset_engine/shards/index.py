@@ -319,7 +319,8 @@ def versions(out: Path) -> list[str]:
 def has_versions(location: Path) -> bool:
     """Whether a folder is an export, or a version of one; `find_version` says what it lacks."""
     marked = (location / INDEX).is_file() or (location / LATEST).is_file()
-    return marked or bool(versions(location))
+    # a person's folder may be named as a version is
+    return marked or any((location / name / INDEX).is_file() for name in versions(location))
 
 
 def find_version(location: Path) -> Path:

@@ -89,7 +89,7 @@ def test_an_export_is_known_by_its_versions_where_the_pointer_is_lost(out, tmp_p
     (out / "latest").unlink()
     assert has_versions(out)
     assert not has_versions(tmp_path)
-    (tmp_path / "vera").mkdir()
+    (tmp_path / "v7").mkdir()
     assert not has_versions(tmp_path)
 
 
