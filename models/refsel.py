@@ -281,7 +281,7 @@ class RefSel(nn.Module):
         Raises:
             CheckpointError: a file is missing, broken, from another format, or does not fit.
         """
-        config = _read_config(folder / CONFIG_NAME)
+        config = read_config(folder / CONFIG_NAME)
         try:
             model = cls(config, initialise_encoder=False)
         except ValueError as error:
@@ -329,7 +329,12 @@ def _join(width: int, out: int, side: int = 1) -> nn.Sequential:
     )
 
 
-def _read_config(path: Path) -> RefSelConfig:
+def read_config(path: Path) -> RefSelConfig:
+    """The `config.json` of a saved model, without its weights.
+
+    Raises:
+        CheckpointError: the file is missing, broken or from another format.
+    """
     try:
         fields: Any = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 from dataset_engine.degradation import preset
 from dataset_engine.shards import RefSelShards
 from models.optimisation import core_left_to_data
-from models.refsel import RefSel
+from models.refsel import CONFIG_NAME, RefSel, read_config
 from restoration.json_report import write_json
 from restoration.refsel_config import RefSelTraining
 from restoration.refsel_evaluation import Evaluation, evaluate
@@ -60,7 +60,7 @@ def run_refsel(
     train, validation, test = (
         RefSelShards(shards, split) for split in ("train", "validation", "test")
     )
-    config = training.model if bootstrap is None else RefSel.from_pretrained(bootstrap).config
+    config = training.model if bootstrap is None else read_config(bootstrap / CONFIG_NAME)
     with ExitStack() as threads:
         # Else a step takes far longer than making its examples, or these are in memory soon.
         if config.fold > 1 and not training.variants:

@@ -69,9 +69,8 @@ def leave_out() -> Callable[[str], NoReturn]:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     # of the reports, since the tests may have run in other processes
-    skipped = {str(report.longrepr) for report in terminalreporter.getreports("skipped")}
-    reasons = {text.partition(LEFT_OUT)[2].rstrip("')") for text in skipped if LEFT_OUT in text}
-    for reason in sorted(reasons):
+    said = {report.longrepr[2] for report in terminalreporter.getreports("skipped")}
+    for reason in sorted(one.partition(LEFT_OUT)[2] for one in said if LEFT_OUT in one):
         terminalreporter.section("TESTS WERE LEFT OUT", sep="!", red=True, bold=True)
         terminalreporter.line(reason, red=True)
 
